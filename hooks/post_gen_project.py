@@ -1,0 +1,77 @@
+"""Remove what the answers rule out, make .env, say what to do next.
+
+Cookiecutter renders this file to a temporary one and runs it in the project, so it imports
+the standard library alone. The answers enter once, as data, at the bottom; the key never does.
+"""
+
+import json
+import os
+import runpy
+import shlex
+from collections.abc import Iterator, Mapping
+
+NEW_PROJECT = ".new-project"
+
+# Files, never directories; a directory that is left empty goes with its last file.
+RULED_OUT: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("proxy", "none"): ("Procfile",),
+}
+
+IGNORED = (".env*", "!.env.example")
+
+NEXT = """
+{slug} is ready; its secret key is in .env, and only there.
+
+  cd {directory}
+  uv run flask run --debug     opens http://localhost:5000
+  uv run pytest                attacks it
+
+No uv yet? README.md begins with the line that installs it.
+Commit uv.lock after the first run.
+"""
+
+
+def ruled_out(answers: Mapping[str, str]) -> Iterator[str]:
+    """Yield each generated file that the answers rule out."""
+    for (question, answer), paths in RULED_OUT.items():
+        if answers[question] == answer:
+            yield from paths
+
+
+def remove(path: str) -> None:
+    """Delete a file, and its directory if that was the last in it."""
+    os.remove(path)
+    directory = os.path.dirname(path)
+    if directory and not os.listdir(directory):
+        os.removedirs(directory)
+
+
+def ignore_secrets(path: str = ".gitignore") -> None:
+    """Make sure that git ignores .env before there is one, whatever .gitignore was kept."""
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        text = file.read()
+        missing = [line for line in IGNORED if line not in text.splitlines()]
+        if missing:
+            file.write("\n".join(["" if text.endswith("\n") or not text else "\n", *missing, ""]))
+
+
+def main(answers: Mapping[str, str]) -> None:
+    """Finish the project in the current directory."""
+    unwanted = [path for path in ruled_out(answers) if os.path.exists(path)]
+    is_new = os.path.exists(NEW_PROJECT)
+    if is_new:
+        os.remove(NEW_PROJECT)
+        for path in unwanted:
+            remove(path)
+    ignore_secrets()
+    runpy.run_path("app/env_file.py")["create"]()
+    slug = answers["project_slug"]
+    print(NEXT.format(slug=slug, directory=shlex.quote(os.getcwd())))
+    if unwanted and not is_new:
+        print("This project was here before, so nothing was removed. Your answers rule out:")
+        print("\n".join(f"  {path}" for path in unwanted))
+
+
+if __name__ == "__main__":
+    main(json.loads(r"""{{ cookiecutter | tojson }}"""))

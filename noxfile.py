@@ -1,0 +1,57 @@
+"""What CI runs and what you run: nox -s lint, types, tests."""
+
+import json
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.10.20"
+nox.options.default_venv_backend = "uv|virtualenv"
+
+TEMPLATE = "{{cookiecutter.project_slug}}"
+# What runs inside the unbaked template leaves nothing there: it would be baked.
+CLEAN = {"PYTHONDONTWRITEBYTECODE": "1", "RUFF_NO_CACHE": "true"}
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and lint the repository, and the template as it lies there."""
+    session.install("--group", "lint")
+    for directory in (".", TEMPLATE):
+        with session.chdir(directory):
+            session.run("ruff", "format", "--check", ".", env=CLEAN)
+            session.run("ruff", "check", ".", env=CLEAN)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the repository, and of the template as it lies there."""
+    install_with_a_project(session, "types", "test")
+    cache = {**CLEAN, "MYPY_CACHE_DIR": str(Path(session.create_tmp()).absolute() / "mypy")}
+    for directory in (".", TEMPLATE):
+        with session.chdir(directory):
+            session.run("mypy", env=cache)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Bake projects of every kind, judge them, and let them attack themselves."""
+    install_with_a_project(session, "test")
+    session.run("pytest", *session.posargs, env=CLEAN)
+
+
+def install_with_a_project(session: nox.Session, *groups: str) -> None:
+    """Install the groups and what a generated project needs: one environment for all bakes."""
+    for group in groups:
+        session.install("--group", group)
+    session.install("cookiecutter")
+    output = Path(session.create_tmp()).absolute()
+    settings = output / "cookiecutter.json"  # not the developer's own, and no replay in $HOME
+    settings.write_text(json.dumps({"replay_dir": str(output), "cookiecutters_dir": str(output)}))
+    arguments = ["--no-input", "--overwrite-if-exists", "--config-file", str(settings)]
+    arguments += ["--output-dir", str(output), ".", "project_slug=shared"]
+    session.run("cookiecutter", *arguments, silent=True)
+    project = output / "shared"
+    for group in ("dev", "live"):
+        session.install("--group", f"{project}/pyproject.toml:{group}")
+    session.install("--editable", str(project))  # for its flask commands

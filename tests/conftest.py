@@ -1,0 +1,110 @@
+"""Bakes: in process, from what git tracks, with answers that the template asks for."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+ANSWERS: dict[str, Any] = {
+    question: default
+    for question, default in json.loads((ROOT / "cookiecutter.json").read_text()).items()
+    if not question.startswith("_")
+}
+CHOICES: dict[str, list[str]] = {
+    question: options for question, options in ANSWERS.items() if isinstance(options, list)
+}
+LEFT_BY_TOOLS = ("__pycache__", ".venv", ".nox", ".*_cache", "*.egg-info", "uv.lock", "instance")
+
+# What the developer's shell or CI holds must not decide what a baked project does.
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("APP_", "FLASK_", "SECRET_KEY", "PYTEST_"))
+}
+
+
+class Project(NamedTuple):
+    """A baked project, or the refusal to bake one."""
+
+    path: Path
+    status: int
+    said: str
+
+    def run(self, *command: str, **variables: str) -> str:
+        """Run a Python module's command in the project; return its output, or fail with it."""
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.path,
+            env={**CLEAN, "PYTHONPATH": str(self.path), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def files(self) -> set[str]:
+        """Return every file of the project, as paths with slashes."""
+        paths = (path for path in self.path.rglob("*") if path.is_file())
+        return {path.relative_to(self.path).as_posix() for path in paths}
+
+
+def tracked() -> list[Path]:
+    """Return what git tracks; where there is no git, all that no tool left behind."""
+    if shutil.which("git") and (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [
+            ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()
+        ]
+    ignore = shutil.ignore_patterns(*LEFT_BY_TOOLS)
+    found = []
+    for directory, names, files in os.walk(ROOT):
+        names[:] = set(names) - ignore(directory, names) - {".git"}
+        found += [Path(directory, name) for name in set(files) - ignore(directory, files)]
+    return found
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what a user gets from git."""
+    copy = tmp_path_factory.mktemp("checkout") / "cookiecutter-secure-flask"
+    for path in tracked():
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return copy
+
+
+@pytest.fixture
+def bake(
+    cookies: Any,  # noqa: ANN401  pytest-cookies has no types
+    checkout: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Project]:
+    """Return a function that makes a project from answers, or says why there is none."""
+
+    def make(**answers: str) -> Project:
+        unknown = set(answers) - set(ANSWERS)
+        assert not unknown, f"the template does not ask for {unknown}"
+        capfd.readouterr()
+        result = cookies.bake(extra_context=answers, template=str(checkout))
+        said = "".join(capfd.readouterr())
+        return Project(result.project_path, result.exit_code, said)
+
+    return make

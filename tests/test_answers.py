@@ -1,0 +1,262 @@
+"""Bad answers are refused all at once, in sentences; hostile ones can do nothing."""
+
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from cookiecutter.exceptions import OutputDirExistsException
+from cookiecutter.main import cookiecutter
+from hypothesis import example, given
+from hypothesis import strategies as st
+from limits import parse_many
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hooks import pre_gen_project as hook
+from tests.conftest import ANSWERS, CLEAN, TEMPLATE, Project
+
+GOOD = {
+    "project_name": "My Secure App",
+    "project_slug": "my-secure-app",
+    "description": "",
+    "domain": "app.example.com",
+    "security_contact": "mailto:security@example.com",
+    "allowed_origins": "https://www.example.com, https://shop.example.com:8443",
+    "rate_limit": "120 per minute",
+    "strict_rate_limit": "5/minute;100 per 2 hours",
+}
+
+BAD = {
+    "project_name": ["", " ", "a\nb", "a\x1bb", "a\u202eb", "x" * 101],
+    "project_slug": ["a/b", "a\\b", "A", "a b", "-a", "a_b", "flask", "con", "a--b", "é", "x" * 51],
+    "description": ["a\nb", "x" * 301, "\ud800"],
+    "domain": [
+        "",
+        "https://app.example.com",
+        "app.example.com/",
+        "app.example.com:443",
+        "app example.com",
+        " app.example.com",
+        "App.example.com",
+        "*.example.com",
+        "app_.example.com",
+        "-a.example.com",
+        "müller.example",
+        "x" * 64 + ".example",
+        'a"b',
+        "app.example.com\n",
+    ],
+    "security_contact": [
+        "",
+        "security@example.com",
+        "http://example.com",
+        "mailto:",
+        "mailto:security",
+        "https://",
+        "mailto:a@example.com\nExpires: never",
+        "mailto:a b@example.com",
+        'https://example.com/"',
+        "javascript:alert(1)",
+    ],
+    "allowed_origins": [
+        "https://www.example.com/",
+        "https://www.example.com/path",
+        "https://*.example.com",
+        "*",
+        "null",
+        "www.example.com",
+        "http://www.example.com",
+        "https://www.example.com:443",
+        "https://WWW.example.com",
+        "https://a.example https://b.example",
+        "https://a.example,,https://b.example",
+        "https://user@a.example",
+        "https://a.example?b",
+        'https://a.example"',
+    ],
+    "rate_limit": [
+        "",
+        "often",
+        "5",
+        "0 per minute",
+        "5 per 0 minutes",
+        "-1 per minute",
+        "5 per week",
+    ],
+    "strict_rate_limit": ["5 per minute,", "5 per minute and 6 per hour", "٥ per minute"],
+}
+
+
+def test_good_answers_are_good() -> None:
+    assert list(hook.problems(GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [(question, bad) for question, all_bad in BAD.items() for bad in all_bad],
+)
+def test_a_bad_answer_is_named_with_a_good_one(question: str, answer: str) -> None:
+    (sentence,) = hook.problems({**GOOD, question: answer})
+    assert sentence.startswith(f"{question}: {ascii(answer)[:70]}")
+    assert "cannot be used. Give " in sentence
+    assert sentence.isascii()
+
+
+@pytest.mark.parametrize("answer", [None, 5, ["a"], {}])
+def test_an_answer_of_an_edited_replay_file_is_refused_too(answer: object) -> None:
+    assert len(list(hook.problems(dict.fromkeys(GOOD, answer)))) == len(GOOD)
+
+
+def test_every_question_that_is_no_choice_has_a_rule() -> None:
+    assert set(hook.RULES) == {
+        name for name, default in ANSWERS.items() if isinstance(default, str)
+    }
+
+
+@given(st.from_regex(r"[0-9]{1,3} ?(/|per) ?[0-9]{0,2} ?[a-z]{3,7}([,;|]5/day)?", fullmatch=True))
+@example("5 per minute")
+@example("1/day;2/hour")
+@example("10PER2Minutes")
+def test_a_limit_that_we_accept_can_be_read(limit: str) -> None:
+    if hook.is_limit(limit):
+        assert all(item.amount > 0 and item.get_expiry() > 0 for item in parse_many(limit))
+
+
+@given(st.text(max_size=30))
+def test_nothing_that_we_accept_is_unreadable(text: str) -> None:
+    if hook.is_limit(text):
+        assert parse_many(text)
+
+
+def test_no_project_can_be_called_like_what_it_installs() -> None:
+    def closure(name: str, seen: set[str]) -> set[str]:
+        for requirement in map(Requirement, requires(name) or []):
+            needed = canonicalize_name(requirement.name)
+            if needed not in seen and (not requirement.marker or requirement.marker.evaluate()):
+                seen |= {needed}
+                closure(needed, seen)
+        return seen
+
+    groups = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]
+    direct = {
+        canonicalize_name(Requirement(line).name) for group in groups.values() for line in group
+    }
+    installed = closure("shared", set()).union(*(closure(name, {name}) for name in direct))
+    assert installed >= {"flask", "werkzeug", "gunicorn", "pluggy"}
+    assert installed - hook.TAKEN == set()
+
+
+def test_all_is_said_at_once_and_nothing_is_left(
+    bake: Callable[..., Project], tmp_path: Path
+) -> None:
+    bad = {question: all_bad[0] for question, all_bad in BAD.items()}
+    refused = bake(**{**bad, "project_slug": "Bad-Slug"})
+    assert refused.status == -1
+    for question in bad:
+        assert refused.said.count(f"- {question}: ") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def make(
+    checkout: Path, home: Path, output: Path, *, overwrite: bool = False, **answers: str
+) -> str:
+    """Make a project with a configuration and replay directory of our own; return its path."""
+    config = home / "config.json"
+    config.write_text(json.dumps({"replay_dir": str(home), "cookiecutters_dir": str(home)}))
+    return str(
+        cookiecutter(
+            str(checkout),
+            no_input=True,
+            extra_context=answers,
+            output_dir=str(output),
+            config_file=str(config),
+            overwrite_if_exists=overwrite,
+        )
+    )
+
+
+def test_an_existing_directory_is_never_touched(checkout: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out" / "my-secure-app" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputDirExistsException):
+        make(checkout, tmp_path, tmp_path / "out")
+    with pytest.raises(Exception, match="Hook script failed"):
+        make(checkout, tmp_path, tmp_path / "out", overwrite=True, domain="https://x")
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
+    assert mine.read_text() == "mine"
+
+
+HOSTILE = [
+    "\"quotes\" 'and' more",
+    "back\\slash \\n \\\\ \\",
+    '"""); import os; os._exit(66) #',
+    "東京の店 – Ürün مرحبا \U0001f600",
+    "$HOME ${SECRET_KEY} `id` $(id) %(x)s %d",
+    "# not a comment",
+    "<script>alert(1)</script> & </title>",
+    "]]> --> */ %> ?>",
+    "' or 1=1 --",
+    "a = 1",
+    "نام‌ها",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_name_is_harmless_in_every_file(
+    bake: Callable[..., Project], hostile: str
+) -> None:
+    project = bake(project_name=hostile, project_slug="my-app", description=hostile)
+    assert project.status == 0, project.said
+    settings = tomllib.loads((project.path / "settings.toml").read_text(encoding="utf-8"))
+    assert settings["SITE_NAME"] == hostile
+    pyproject = tomllib.loads((project.path / "pyproject.toml").read_text(encoding="utf-8"))
+    assert pyproject["project"]["description"] == hostile
+    project.run("ruff", "format", "--check", ".")
+    assert project.run("flask", "check") == "Nothing found: every protection is on.\n"
+
+
+@pytest.mark.parametrize("name", ["東京", "Ürün", "3D Shop", "A" * 100, "a - b", "Ψ" * 60])
+def test_a_name_in_any_language_gives_a_directory(bake: Callable[..., Project], name: str) -> None:
+    project = bake(project_name=name)
+    assert project.status == 0, project.said
+    assert hook.is_slug(project.path.name)
+
+
+@pytest.mark.parametrize("typed", ["{{ 7 * 7 }}", "{% raw %}", "{# x", "# % if", "{{ cookiecutter"])
+def test_braces_typed_or_replayed_stay_text(checkout: Path, tmp_path: Path, typed: str) -> None:
+    make(checkout, tmp_path, tmp_path / "first")
+    (replay,) = tmp_path.glob("cookiecutter-secure-flask.json")
+    context = json.loads(replay.read_text())
+    for name in ("project_name", "description", "__project_name", "__description"):
+        context["cookiecutter"][name] = typed
+    replay.write_text(json.dumps(context))
+    project = Path(
+        cookiecutter(
+            str(checkout),
+            replay=str(replay),
+            output_dir=str(tmp_path / "second"),
+            config_file=str(tmp_path / "config.json"),
+        )
+    )
+    settings = tomllib.loads((project / "settings.toml").read_text())
+    assert settings["SITE_NAME"] == typed
+    assert typed in (project / "README.md").read_text()
+
+
+def test_a_hostile_answer_is_not_executed(bake: Callable[..., Project], tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    attack = f'"""); open({str(trap)!r}, "w") #'
+    for question in hook.RULES:
+        bake(**{question: attack})
+        assert not trap.exists()
+        assert not os.path.exists(os.path.basename(trap))
+
+
+def test_what_git_or_a_shell_would_expand_is_not(bake: Callable[..., Project]) -> None:
+    project = bake(description="${PATH} $(id)")
+    assert project.run("flask", "check", PATH=CLEAN["PATH"])

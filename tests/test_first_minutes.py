@@ -1,0 +1,121 @@
+"""A stranger's first minutes: the README's commands, in an empty HOME, from a fresh checkout."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.conftest import CLEAN
+
+LONG_S = 300
+
+
+def commands(readme: Path) -> list[str]:
+    """Return the command lines of a README, in order."""
+    blocks = re.findall(r"```console\n(.*?)```", readme.read_text(), re.DOTALL)
+    return "".join(blocks).splitlines()
+
+
+class Stranger:
+    """Someone with a shell, Python and an empty HOME."""
+
+    def __init__(self, home: Path) -> None:
+        left_out = ("VIRTUAL_ENV", "UV_", "PYTHON", "NOX_", "RUFF_")
+        variables = {name: value for name, value in CLEAN.items() if not name.startswith(left_out)}
+        # The interpreter of a virtual environment is not what a fresh machine has.
+        path = os.pathsep.join(
+            part
+            for part in CLEAN["PATH"].split(os.pathsep)
+            if not (Path(part).parent / "pyvenv.cfg").exists()
+        )
+        cache = (
+            CLEAN.get("UV_CACHE_DIR")
+            or subprocess.run(
+                ["uv", "cache", "dir"],  # noqa: S607
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout.strip()
+            if shutil.which("uv")
+            else ""
+        )
+        self.variables = {**variables, "HOME": str(home), "PATH": path}
+        if cache:  # packages need not come twice
+            self.variables["UV_CACHE_DIR"] = cache
+
+    def types(self, command: str, where: Path) -> str:
+        """Run a command line to its end; return what it printed, or fail with it."""
+        done = subprocess.run(
+            ["bash", "-c", command],  # noqa: S607
+            cwd=where,
+            env=self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LONG_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    @contextmanager
+    def serves(self, command: str, where: Path, url: str) -> Iterator[str]:
+        """Leave a command line running and yield the page it serves; then type Ctrl-C."""
+        server = subprocess.Popen(
+            ["bash", "-c", command],  # noqa: S607
+            cwd=where,
+            env=self.variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + LONG_S
+            while True:
+                try:
+                    with urlopen(url, timeout=10) as page:  # noqa: S310  ours, on loopback
+                        yield page.read().decode()
+                    break
+                except URLError:
+                    assert server.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            server.wait(30)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
+def test_from_nothing_to_a_page_and_a_green_suite(
+    checkout: Path, tmp_path: Path, with_uv: bool
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    here = shutil.copytree(checkout, tmp_path / "somewhere" / "checkout")
+    stranger = Stranger(home)
+    make, *_ = commands(here / "README.md")
+    said = stranger.types(make, here)
+    assert "my-secure-app is ready" in said
+    project = here.parent / "my-secure-app"
+    install, run_uv, test_uv, run_pip, test_pip, *_ = commands(project / "README.md")
+    if with_uv:
+        stranger.types(install, project)
+        run, test = (f"{install} && {command}" for command in (run_uv, test_uv))
+    else:
+        run, test = run_pip, test_pip
+    port = 5000 if with_uv else 5001
+    with stranger.serves(f"{run} --port {port}", project, f"http://localhost:{port}") as page:
+        assert "<h1>My Secure App</h1>" in page
+    summary = stranger.types(f"{test} -q", project).splitlines()[-1]
+    assert re.search(r"\d+ passed", summary)
+    assert "failed" not in summary

@@ -1,0 +1,31 @@
+"""Every combination of answers makes a project that passes every judge unrepaired."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Project
+from tests.test_template import COMBINATIONS, name_of
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
+def test_a_project_passes_every_judge(
+    bake: Callable[..., Project],
+    answers: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    project = bake(**answers)
+    project.run("ruff", "format", "--check", ".")
+    project.run("ruff", "check", ".")
+    mypy_cache = tmp_path_factory.getbasetemp() / "mypy"
+    project.run("mypy", "--strict", ".", MYPY_CACHE_DIR=str(mypy_cache))
+    summary = project.run("pytest", "-q", "-ra", "-p", "no:cacheprovider").splitlines()[-1]
+    assert " passed in " in summary
+    given = {"SECRET_KEY": "k" * 8 + "0123456789abcdef" * 3}
+    if answers["secret_key_source"] == "file":
+        key = project.path.parent / "mounted-key"
+        key.write_text(given["SECRET_KEY"])
+        given = {"SECRET_KEY_FILE": str(key)}
+    elif answers["secret_key_source"] == "dotenv":
+        given = {}
+    assert project.run("flask", "check", **given) == "Nothing found: every protection is on.\n"

@@ -1,0 +1,55 @@
+"""Each protection is taken out once: its attack must get through, else its test proves nothing."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CLEAN
+
+REMOVALS = tomllib.loads(Path(__file__).with_name("removals.toml").read_text())
+
+
+@pytest.fixture(scope="session")
+def project(
+    cookies_session: object, checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return a baked project, to be copied."""
+    result = cookies_session.bake(template=str(checkout))  # type: ignore[attr-defined]
+    return Path(result.project_path)
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_the_attack_gets_through_without_the_fix(project: Path, tmp_path: Path, name: str) -> None:
+    removal = REMOVALS[name]
+    copy = shutil.copytree(project, tmp_path / "project")
+    source = copy / removal["file"]
+    text = source.read_text()
+    assert text.count(removal["fix"]) == 1, (
+        f"{removal['file']} has not exactly one {removal['fix']!r}"
+    )
+    source.write_text(text.replace(removal["fix"], removal["without"]))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"tests/{removal['noticed_by']}",
+        ],
+        cwd=copy,
+        env={**CLEAN, "PYTHONPATH": str(copy)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert " failed" in done.stdout.splitlines()[-1], done.stdout

@@ -1,0 +1,131 @@
+"""The key is in .env and nowhere else, and nothing that can be typed takes it away."""
+
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from hooks import post_gen_project as hook
+from tests.conftest import CLEAN, Project
+
+
+def key_of(project: Path) -> str:
+    return dotenv_values(project / ".env")["SECRET_KEY"] or ""
+
+
+class CommandLine:
+    """The cookiecutter command, in a HOME of its own."""
+
+    def __init__(self, checkout: Path, home: Path) -> None:
+        self.checkout, self.home = checkout, home
+        self.project = home / "my-secure-app"
+
+    def __call__(self, *arguments: str) -> str:
+        """Run it, always into the same directory; return all that it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cookiecutter", *arguments, self.checkout],
+            cwd=self.home,
+            env={**CLEAN, "HOME": str(self.home), "USERPROFILE": str(self.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def command_line(checkout: Path, tmp_path: Path) -> CommandLine:
+    return CommandLine(checkout, tmp_path)
+
+
+def test_the_key_is_in_dotenv_alone(command_line: CommandLine) -> None:
+    said = command_line("--no-input")
+    key = key_of(command_line.project)
+    assert len(key) == 64
+    assert key not in said
+    holders = [path for path in command_line.home.rglob("*") if path.is_file()]
+    assert [path.name for path in holders if key in path.read_text(errors="ignore")] == [".env"]
+    (replay,) = command_line.home.rglob("cookiecutter-secure-flask.json")
+    assert "SECRET_KEY" not in json.dumps(json.loads(replay.read_text()))
+    mode = (command_line.project / ".env").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600 or sys.platform == "win32"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [("--no-input", "-f"), ("--no-input", "-f", "-s"), ("--replay", "-f")],
+)
+def test_making_it_again_keeps_the_key_and_every_edit(
+    command_line: CommandLine, again: tuple[str, ...]
+) -> None:
+    command_line("--no-input")
+    file = command_line.project / ".env"
+    file.write_text(f"# mine\n{file.read_text()}OTHER='1'\n")
+    before = file.read_bytes()
+    said = command_line(*again)
+    assert file.read_bytes() == before
+    assert key_of(command_line.project) not in said
+
+
+def test_an_edited_dotenv_gains_only_what_is_missing(command_line: CommandLine) -> None:
+    command_line.project.mkdir()
+    file = command_line.project / ".env"
+    file.write_text("# mine\nOTHER='1'")
+    command_line("--no-input", "-f")
+    assert file.read_text().startswith("# mine\nOTHER='1'\nSECRET_KEY=")
+    assert len(file.read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_never_sees_the_key(bake: Callable[..., Project]) -> None:
+    project = bake()
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        return subprocess.run(
+            ["git", *identity, *arguments],  # noqa: S607
+            cwd=project.path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    for name in (".env.local", ".env.rej", "settings.toml.rej", ".env.orig"):
+        (project.path / name).write_text(key_of(project.path))
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "first")
+    history = git("log", "--patch")
+    assert "SECRET_KEY=\n" in history  # .env.example
+    assert key_of(project.path) not in history
+
+
+@pytest.mark.parametrize("kept", ["", "*.pyc", "*.pyc\n", ".env*\n!.env.example\n"])
+def test_dotenv_is_ignored_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".gitignore").write_text(kept)
+    written = []
+    monkeypatch.setattr(
+        "runpy.run_path",
+        lambda _path: {"create": lambda: written.append(Path(".gitignore").read_text())},
+    )
+    hook.main({"project_slug": "a", "proxy": "load-balancer"})
+    (ignored,) = written
+    assert ignored.startswith(kept)
+    assert ignored.splitlines()[-2:] == [".env*", "!.env.example"]
+    assert ignored.count(".env*") == 1
+
+
+def test_an_update_of_the_template_does_not_see_it(bake: Callable[..., Project]) -> None:
+    assert 'skip = [".env"]' in (bake().path / "pyproject.toml").read_text()

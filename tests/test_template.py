@@ -1,0 +1,172 @@
+"""The rules the template keeps, so that what is read here is what every user runs."""
+
+import filecmp
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+
+import pytest
+
+from hooks import post_gen_project as hook
+from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project, tracked
+
+JINJA = re.compile(r"\{\{|\{%|\{#|^\s*# %", re.MULTILINE)
+# The only Python that may depend on an answer: where the optional log-in is wired.
+WIRED = "app/__init__.py"
+ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}
+COMBINATIONS = [
+    dict(zip(CHOICES, options, strict=True)) for options in itertools.product(*CHOICES.values())
+]
+
+
+def name_of(answers: dict[str, str]) -> str:
+    return "-".join(answers.values())
+
+
+def copied() -> Iterator[str]:
+    """Yield the files that are copied without being rendered."""
+    patterns = json.loads((ROOT / "cookiecutter.json").read_text())["_copy_without_render"]
+    for name in ALWAYS:
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            yield name
+
+
+def test_python_does_not_depend_on_answers() -> None:
+    python = [name for name in ALWAYS if name.endswith(".py")]
+    wired = {name for name in python if JINJA.search((TEMPLATE / name).read_text())}
+    assert wired - set(copied()) <= {WIRED}
+    assert set(python) - set(copied()) == {WIRED}
+
+
+def test_no_pattern_matches_a_directory() -> None:
+    directories = {parent for name in ALWAYS for parent in map(str, (TEMPLATE / name).parents)}
+    patterns = json.loads((ROOT / "cookiecutter.json").read_text())["_copy_without_render"]
+    for directory, pattern in itertools.product(directories, patterns):
+        assert not fnmatch(directory.removeprefix(f"{TEMPLATE}/"), pattern)
+
+
+def test_nothing_lies_in_the_template_that_git_does_not_track() -> None:
+    found = {
+        path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()
+    }
+    assert found - ALWAYS == set()
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
+def test_the_exact_files_of_every_combination(
+    bake: Callable[..., Project], answers: dict[str, str]
+) -> None:
+    project = bake(**answers)
+    assert project.files() == ALWAYS - set(hook.ruled_out(answers)) | {".env"}
+    for name in project.files() - set(copied()):
+        assert not JINJA.search((project.path / name).read_text()) or name == "README.md"
+    assert re.findall(r"\{\{.*?\}\}", (project.path / "README.md").read_text()) == [
+        "{{ csp_nonce() }}"
+    ]
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
+def test_protections_are_copied_byte_for_byte(
+    bake: Callable[..., Project], answers: dict[str, str]
+) -> None:
+    ours, theirs = TEMPLATE / "app" / "security", bake(**answers).path / "app" / "security"
+    names = [path.name for path in ours.glob("*.py")]
+    assert len(names) > 7
+    assert filecmp.cmpfiles(ours, theirs, names, shallow=False)[0] == names
+
+
+def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
+    for proxy, source in itertools.product(CHOICES["proxy"], CHOICES["secret_key_source"]):
+        project = bake(domain="shop.example.org", proxy=proxy, secret_key_source=source)
+        settings = tomllib.loads((project.path / "settings.toml").read_text())
+        assert settings["TRUSTED_HOSTS"] == ["shop.example.org"]
+        assert settings["PROXY_HOPS"] == {"none": 0, "load-balancer": 1}[proxy]
+        assert ("TLS_CERT_FILE" in settings) == (proxy == "none")
+        assert settings["SECRET_KEY_SOURCE"] == source
+
+
+@pytest.mark.parametrize("path", list(itertools.chain(*hook.RULED_OUT.values())))
+def test_what_an_answer_rules_out_is_a_file_of_the_template(path: str) -> None:
+    assert path in ALWAYS
+
+
+def test_nothing_is_removed_from_a_project_that_was_here_before(
+    bake: Callable[..., Project],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    project = bake()
+    monkeypatch.chdir(project.path)
+    before = project.files()
+    hook.main({"project_slug": "my-secure-app", "proxy": "none"})
+    assert project.files() == before
+    assert capfd.readouterr().out.endswith("Your answers rule out:\n  Procfile\n")
+
+
+def test_a_directory_goes_with_its_last_file(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path_factory.mktemp("project")
+    monkeypatch.chdir(root)
+    (root / "deploy" / "deep").mkdir(parents=True)
+    for name in ("one", "two"):
+        (root / "deploy" / "deep" / name).touch()
+    hook.remove("deploy/deep/one")
+    assert (root / "deploy" / "deep" / "two").exists()
+    (root / "other").touch()
+    hook.remove("deploy/deep/two")
+    assert not (root / "deploy").exists()
+
+
+def test_every_question_is_a_sentence() -> None:
+    prompts = json.loads((ROOT / "cookiecutter.json").read_text())["__prompts__"]
+    assert list(prompts) == list(ANSWERS)
+    for question, options in CHOICES.items():
+        assert set(prompts[question]) == {"__prompt__", *options}
+    for prompt in prompts.values():
+        text = prompt if isinstance(prompt, str) else prompt["__prompt__"]
+        assert len(text.split()) >= 4
+
+
+def test_module_entry_settings_attack_and_row_agree() -> None:
+    security = TEMPLATE / "app" / "security"
+    modules = {path.stem for path in security.glob("[!_]*.py")}
+    listed = (security / "__init__.py").read_text().partition("] = (")[2].partition("\n)")[0]
+    entries = re.findall(r"^    (\w+),", listed, re.MULTILINE)
+    assert set(entries) == modules
+    attacks = {path.stem for path in (TEMPLATE / "tests" / "security").glob("test_*.py")}
+    assert attacks == {f"test_{module}" for module in modules}
+
+    groups: dict[str, set[str]] = {}
+    heading = ""
+    for line in (TEMPLATE / "settings.toml").read_text().splitlines():
+        if line.startswith("# -- "):
+            heading = line.removeprefix("# -- app/security/").removesuffix(".py")
+        elif name := re.match(r"(?:# )?([A-Z_]{4,})(?:\.[a-z-]+)? = ", line):
+            groups.setdefault(heading, set()).add(name[1])
+    groups.pop("")
+
+    threats = (ROOT / "docs" / "threats.md").read_text()
+    rows = re.findall(r"^\| (?!threat|---)(.*) \| (.*) \| (.*) \| (.*) \|$", threats, re.MULTILINE)
+    assert [re.findall(r"`app/security/(\w+)\.py`", row[1])[0] for row in rows] == entries
+    for _, module, settings, test in rows:
+        stem = re.findall(r"(\w+)\.py", module)[0]
+        assert f"`tests/security/test_{stem}.py`" in test
+        assert set(re.findall(r"`([A-Z_]+)`", settings)) == groups.get(stem, set())
+
+
+def test_one_version_everywhere() -> None:
+    version = json.loads((ROOT / "cookiecutter.json").read_text())["_version"]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["project"]["version"] == version
+    changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changes[0] == version
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"^python3 .*/nox$", readme, re.MULTILINE)
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()

@@ -1,0 +1,180 @@
+"""Tell the browser what our pages may do, so that an injected script or a foreign frame cannot.
+
+Sources: OWASP Secure Headers Project, ASVS 3.4. One owner per header: this module, for all answers.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from flask import Config, Flask, Response, request
+from flask_talisman import Talisman
+from werkzeug.datastructures import Headers
+
+from ..problem import Problem
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HSTS_MAX_AGE_S = 63_072_000  # two years
+
+PAGE_POLICY: Mapping[str, str] = {
+    "default-src": "'none'",
+    "script-src": "'strict-dynamic'",  # written out, or Talisman adds no nonce
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "manifest-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "object-src": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+# For what is no page: if a browser can be tricked into showing it, nothing in it runs.
+DATA_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+)
+
+PERMISSIONS = """
+    accelerometer autoplay browsing-topics camera clipboard-read clipboard-write
+    cross-origin-isolated display-capture encrypted-media fullscreen gamepad geolocation
+    gyroscope hid identity-credentials-get idle-detection keyboard-map local-fonts magnetometer
+    microphone midi otp-credentials payment picture-in-picture publickey-credentials-create
+    publickey-credentials-get screen-wake-lock serial storage-access sync-xhr usb
+    window-management xr-spatial-tracking
+""".split()
+
+FIXED: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # no-referrer would make our own forms post `Origin: null`
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in PERMISSIONS),
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "X-DNS-Prefetch-Control": "off",
+    "Cache-Control": "no-store, max-age=0",
+}
+
+EXTENDABLE = """
+    script-src style-src img-src font-src connect-src media-src frame-src worker-src manifest-src
+    form-action
+""".split()
+SCRIPTS = ("script-src", "worker-src")
+ANYTHING = {"*", "'unsafe-inline'", "'unsafe-eval'", "http:", "https:"}
+SCHEMES_THAT_CARRY_SCRIPT = {"data:", "blob:", "filesystem:"}
+SOURCE = re.compile(r"[^\s;,]+")
+
+PAGE = "text/html"
+HASHED = re.compile(r"\.[0-9a-f]{8,64}\.")  # style.3f9a2c1b.css
+A_YEAR_S = 31_536_000
+
+
+def init_app(app: Flask) -> None:
+    """Install Talisman for pages, a tighter policy for the rest, and the floor under both."""
+    production = not app.config["DEBUG"]
+    page_policy = _page_policy(app.config["CSP_EXTRA"], production)
+    app.wsgi_app = _floor(app, page_policy)  # type: ignore[assignment,method-assign]
+    app.after_request(_leave_data_to_the_floor)  # registered first, therefore run after Talisman's
+    Talisman(  # one object per app: a shared one keeps Secure for the last app alone
+        app,
+        force_https=False,  # https.py does it: a redirected POST is a lost POST
+        session_cookie_secure=production,
+        strict_transport_security=production,
+        strict_transport_security_max_age=HSTS_MAX_AGE_S,
+        strict_transport_security_include_subdomains=app.config["HSTS_INCLUDE_SUBDOMAINS"],
+        content_security_policy=page_policy,
+        content_security_policy_nonce_in=["script-src"],
+        frame_options=FIXED["X-Frame-Options"],
+        referrer_policy=FIXED["Referrer-Policy"],
+        permissions_policy=FIXED["Permissions-Policy"],
+    )
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Yield what would open the policy to everyone."""
+    embedder_policies = ("require-corp", "credentialless", "unsafe-none")
+    if config["CROSS_ORIGIN_EMBEDDER_POLICY"] not in embedder_policies:
+        yield Problem(
+            "coep-unknown",
+            f"CROSS_ORIGIN_EMBEDDER_POLICY is {config['CROSS_ORIGIN_EMBEDDER_POLICY']!r}.",
+            f'One of {", ".join(embedder_policies)}: CROSS_ORIGIN_EMBEDDER_POLICY = "require-corp"',
+        )
+    for directive, sources in config["CSP_EXTRA"].items():
+        if directive not in EXTENDABLE:
+            yield Problem(
+                "csp-extra-directive",
+                f"CSP_EXTRA: {directive!r} is not a directive that can be widened.",
+                f"One of {', '.join(EXTENDABLE)}: "
+                'CSP_EXTRA = { img-src = ["https://images.example.com"] }',
+            )
+        for source in sources:
+            opens = source.lower() in ANYTHING or (
+                directive in SCRIPTS and source.lower() in SCHEMES_THAT_CARRY_SCRIPT
+            )
+            if opens or not SOURCE.fullmatch(source):
+                yield Problem(
+                    "csp-extra-open",
+                    f"CSP_EXTRA: {directive} {source!r} lets in what the policy keeps out.",
+                    "Name one host, or move the script to a file and give it the nonce: "
+                    '"https://images.example.com", <script nonce="{{ csp_nonce() }}" src="…">',
+                )
+
+
+def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDict[str, str]:
+    policy = OrderedDict(PAGE_POLICY)
+    for directive, sources in extra.items():
+        policy[directive] = " ".join([policy.get(directive, ""), *sources]).strip()
+    if production:
+        policy["upgrade-insecure-requests"] = ""
+    return policy
+
+
+def _leave_data_to_the_floor(response: Response) -> Response:
+    """Keep Talisman's policy for pages alone; let a file with a hash in its name be kept."""
+    if response.mimetype != PAGE:
+        del response.headers["Content-Security-Policy"]
+    filename = (request.view_args or {}).get("filename", "")
+    if request.endpoint == "static" and response.status_code == 200 and HASHED.search(filename):
+        response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
+    return response
+
+
+def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
+    """Add what is missing to every answer, outside of Flask.
+
+    An after_request function that raises makes Flask answer without any header of Talisman's.
+    """
+    wsgi_app = app.wsgi_app
+    embedder_policy = app.config["CROSS_ORIGIN_EMBEDDER_POLICY"]
+    policies = {
+        True: "; ".join(" ".join(filter(None, item)) for item in page_policy.items()),
+        False: DATA_POLICY,
+    }
+    transport = f"max-age={HSTS_MAX_AGE_S}"
+    if app.config["HSTS_INCLUDE_SUBDOMAINS"]:
+        transport += "; includeSubDomains"
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        def start(
+            status: str, header_list: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
+        ) -> Callable[[bytes], object]:
+            headers = Headers(header_list)
+            is_page = headers.get("Content-Type", "").startswith(PAGE)
+            headers.setdefault("Content-Security-Policy", policies[is_page])
+            for name, value in FIXED.items():
+                headers.setdefault(name, value)
+            if is_page or status < "4":  # an error that is no page embeds nothing
+                headers["Cross-Origin-Embedder-Policy"] = embedder_policy
+            if environ["wsgi.url_scheme"] == "https" and not app.config["DEBUG"]:
+                headers.setdefault("Strict-Transport-Security", transport)
+            return start_response(status, headers.to_wsgi_list(), exc_info)
+
+        return wsgi_app(environ, start)
+
+    return application

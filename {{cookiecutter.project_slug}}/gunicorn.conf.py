@@ -1,0 +1,50 @@
+"""How gunicorn serves this application. Type: uv run gunicorn.
+
+https://gunicorn.org/reference/settings/
+"""
+
+import os
+
+from app.checks import examine
+from app.problem import Problem, Refusal
+
+settings, problems = examine({})
+certificates = settings["TLS_CERT_FILE"] and settings["TLS_KEY_FILE"]
+
+if not settings["PROXY_HOPS"] and not certificates:
+    problems.append(
+        Problem(
+            "tls-missing",
+            "PROXY_HOPS is 0 and there is no certificate: nobody could reach a page over https.",
+            'Set PROXY_HOPS = 1 behind a proxy that ends TLS, or TLS_CERT_FILE = "/path/cert.pem" '
+            'and TLS_KEY_FILE = "/path/key.pem".',
+        )
+    )
+
+wsgi_app = "app:create_app()"
+bind = f"0.0.0.0:{os.environ.get('PORT') or (8443 if certificates else 8000)}"
+
+# One process: limits in memory count per process. Threads serve visitors in parallel.
+workers = 1
+worker_class = "gthread"
+threads = 8
+
+if certificates:
+    certfile = settings["TLS_CERT_FILE"]
+    keyfile = settings["TLS_KEY_FILE"]
+
+# What a client can send, gunicorn must not believe; app/security/proxy.py counts the proxies.
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
+# Off: a way in that nothing here needs.
+control_socket_disable = True
+
+timeout = 30  # seconds a worker may be silent before it is replaced
+graceful_timeout = 30  # seconds for requests in flight at a stop
+accesslog = "-"
+
+
+def on_starting(_server: object) -> None:
+    """Refuse in the first process, once, before a worker is made or a socket opened."""
+    if problems:
+        raise Refusal(problems)

@@ -1,0 +1,1 @@
+"""Attacks on this project, with production settings and every protection on."""

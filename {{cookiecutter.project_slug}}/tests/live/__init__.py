@@ -1,0 +1,1 @@
+"""What only real programs decide, over real sockets. Type: uv run --group live pytest."""

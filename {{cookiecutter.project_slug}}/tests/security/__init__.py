@@ -1,0 +1,1 @@
+"""One file per protection; each tries the attack first."""

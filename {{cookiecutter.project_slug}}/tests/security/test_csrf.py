@@ -1,0 +1,120 @@
+"""Another site cannot send our forms in a visitor's name."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import HOST, ORIGIN, UNSAFE_METHODS, csrf_token
+
+GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
+FOREIGN = [
+    "https://evil.example",
+    "null",
+    f"http://{HOST}",
+    f"https://{HOST}:8443",
+    f"https://{HOST}.evil.example",
+    f"https://sibling.{HOST}",
+    f"https://evil{HOST}",
+    f"{ORIGIN}/",
+    f"{ORIGIN}@evil.example",
+]
+
+
+def test_our_own_form_works(client: FlaskClient) -> None:
+    token = csrf_token(client.get("/contact"))
+    answer = client.post("/contact", data={**GOOD, "csrf_token": token})
+    assert (answer.status_code, answer.location) == (303, "/contact")
+
+
+def test_a_form_without_a_token_is_refused(client: FlaskClient) -> None:
+    client.get("/contact")
+    assert client.post("/contact", data=GOOD).status_code == 400
+
+
+def test_a_form_without_a_session_is_refused(client: FlaskClient) -> None:
+    token = csrf_token(client.get("/contact"))
+    client.delete_cookie("__Host-session", domain=HOST, path="/")
+    assert client.post("/contact", data={**GOOD, "csrf_token": token}).status_code == 400
+
+
+def test_the_token_of_another_session_is_refused(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
+    attacker, visitor = app.test_client(), app.test_client()
+    token = csrf_token(attacker.get("/contact"))
+    visitor.get("/contact")
+    assert visitor.post("/contact", data={**GOOD, "csrf_token": token}).status_code == 400
+
+
+@pytest.mark.parametrize("method", UNSAFE_METHODS)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+def test_every_unsafe_method_needs_a_token(
+    make_app: Callable[..., Flask], method: str, content_type: str
+) -> None:
+    app = make_app()
+    app.add_url_rule("/change", view_func=lambda: "changed", methods=UNSAFE_METHODS)
+    client = app.test_client()
+    answer = client.open("/change", method=method, data="{}", content_type=content_type)
+    assert answer.status_code == 400
+    token = {"X-CSRFToken": csrf_token(client.get("/contact"))}
+    answer = client.open("/change", method=method, content_type=content_type, headers=token)
+    assert answer.text == "changed"
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_foreign_origin_is_refused_with_a_good_token(client: FlaskClient, origin: str) -> None:
+    data = {**GOOD, "csrf_token": csrf_token(client.get("/contact"))}
+    assert client.post("/contact", data=data, origin=origin).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Referer": f"{ORIGIN}/contact?a=b"}, 303),
+        ({"Referer": "https://evil.example/contact"}, 403),
+        ({"Referer": f"https://evil.example/{ORIGIN}/"}, 403),
+        ({"Referer": f"http://{HOST}/contact"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "https://evil.example", "Referer": f"{ORIGIN}/"}, 403),
+        ({"Referer": "https://evil.example/", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({}, 403),
+    ],
+)
+def test_without_an_origin_the_next_best_word_counts(
+    client: FlaskClient, headers: dict[str, str], status: int
+) -> None:
+    data = {**GOOD, "csrf_token": csrf_token(client.get("/contact"))}
+    answer = client.post("/contact", data=data, headers=headers, origin=None)
+    assert answer.status_code == status
+
+
+def test_a_form_may_stay_open_as_long_as_its_session(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {**GOOD, "csrf_token": csrf_token(client.get("/contact"))}
+    in_eleven_hours = time.time() + 11 * 3_600
+    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: in_eleven_hours)
+    assert client.post("/contact", data=data).status_code == 303
+
+
+def test_an_open_form_lives_through_a_change_of_key(make_app: Callable[..., Flask]) -> None:
+    old, new = "old-key-" + "0123456789abcdef" * 3, "new-key-" + "0123456789abcdef" * 3
+    before = make_app(SECRET_KEY=old).test_client()
+    page = before.get("/contact")
+    cookie = before.get_cookie("__Host-session", domain=HOST)
+    assert cookie is not None
+    for fallbacks, status in ([old], 303), ([], 400):
+        after = make_app(SECRET_KEY=new, SECRET_KEY_FALLBACKS=fallbacks).test_client()
+        after.set_cookie("__Host-session", cookie.value, domain=HOST, secure=True, path="/")
+        answer = after.post("/contact", data={**GOOD, "csrf_token": csrf_token(page)})
+        assert answer.status_code == status
+
+
+def test_no_view_is_exempt(make_app: Callable[..., Flask]) -> None:
+    csrf = make_app().extensions["csrf"]
+    assert csrf._exempt_views | csrf._exempt_blueprints == set()

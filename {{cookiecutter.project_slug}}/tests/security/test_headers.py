@@ -1,0 +1,205 @@
+"""No answer of ours leaves without the headers that bind the browser."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask, Response, render_template_string
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.problem import Refusal
+from tests.conftest import HOST
+
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "X-DNS-Prefetch-Control": "off",
+}
+ABSENT = (
+    "X-XSS-Protection Expect-CT Public-Key-Pins Feature-Policy Pragma X-Powered-By Server "
+    "Clear-Site-Data"
+).split()
+NO_STORE = "no-store, max-age=0"
+DATA_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+)
+PAGE_POLICY = {
+    "default-src 'none'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "font-src 'self'",
+    "connect-src 'self'",
+    "manifest-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "object-src 'none'",
+    "frame-ancestors 'none'",
+    "upgrade-insecure-requests",
+}
+
+
+def assert_headers(answer: TestResponse, scheme: str = "https") -> None:
+    """Check what every answer of that scheme, kind and status has to carry."""
+    headers = answer.headers
+    assert {name: headers.get(name) for name in ALWAYS} == ALWAYS
+    assert [name for name in ABSENT if name in headers] == []
+    assert "camera=()" in headers["Permissions-Policy"]
+    transport = "max-age=63072000; includeSubDomains" if scheme == "https" else None
+    assert headers.get("Strict-Transport-Security") == transport
+    policy = headers["Content-Security-Policy"]
+    if answer.mimetype == "text/html":
+        directives = {part.strip() for part in policy.split(";")}
+        assert directives >= PAGE_POLICY
+        assert any("script-src" in part and "'strict-dynamic'" in part for part in directives)
+    else:
+        assert policy == DATA_POLICY
+    is_page = answer.mimetype == "text/html"
+    embedder = "require-corp" if is_page or answer.status_code < 400 else None
+    assert headers.get("Cross-Origin-Embedder-Policy") == embedder
+    if answer.request.path.startswith("/static/") and answer.status_code == 200:
+        assert headers["Cache-Control"] == "no-cache"
+    else:
+        assert headers["Cache-Control"] == NO_STORE
+    assert all(len(headers.getlist(name)) == 1 for name, _ in headers if name != "Vary")
+
+
+def broken() -> str:
+    raise RuntimeError("the attack")
+
+
+@pytest.fixture
+def every_kind(make_app: Callable[..., Flask]) -> Flask:
+    """Return an application that can be made to answer in every way."""
+    app = make_app()
+    app.add_url_rule("/broken", view_func=broken)
+    app.add_url_rule("/json", view_func=lambda: {"a": 1})
+    return app
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/contact", 200),
+        ("GET", "/json", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/static/style.css", 200),
+        ("POST", "/contact", 400),
+        ("GET", "/nowhere", 404),
+        ("GET", "/static/nowhere", 404),
+        ("GET", "/api/nowhere", 404),
+        ("DELETE", "/contact", 405),
+        ("GET", "/broken", 500),
+    ],
+)
+def test_every_kind_of_answer(
+    every_kind: Flask, method: str, path: str, status: int, scheme: str
+) -> None:
+    answer = every_kind.test_client().open(path, method=method, base_url=f"{scheme}://{HOST}")
+    if scheme == "https" or path == "/healthz":
+        assert answer.status_code == status
+    assert_headers(answer, scheme)
+
+
+@pytest.mark.parametrize("path", ["/", "/json"])
+def test_an_after_request_that_raises_takes_no_header_away(every_kind: Flask, path: str) -> None:
+    @every_kind.after_request
+    def raises(response: Response) -> Response:
+        raise RuntimeError("the attack")
+
+    answer = every_kind.test_client().get(path)
+    assert answer.status_code == 500
+    assert_headers(answer)
+
+
+def test_every_page_has_a_nonce_of_its_own(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
+    app.add_url_rule("/page", view_func=lambda: render_template_string("{{ csp_nonce() }}"))
+    nonces = set()
+    for _ in range(3):
+        answer = app.test_client().get("/page")
+        policy = answer.headers["Content-Security-Policy"]
+        assert f"'nonce-{answer.text}'" in re.search("script-src[^;]*", policy)[0]  # type: ignore[index]
+        assert len(answer.text) >= 22  # 128 bits
+        nonces.add(answer.text)
+    assert len(nonces) == 3
+
+
+def test_a_refused_form_has_a_nonce_too(client: FlaskClient) -> None:
+    policy = client.post("/contact").headers["Content-Security-Policy"]
+    assert re.search(r"script-src[^;]* 'nonce-[\w-]{22,}'", policy)
+
+
+def test_a_second_application_changes_nothing_for_the_first(make_app: Callable[..., Flask]) -> None:
+    first = make_app()
+    make_app(HSTS_INCLUDE_SUBDOMAINS=False, CSP_EXTRA={"img-src": ["https://images.example.com"]})
+    answer = first.test_client().get("/contact")
+    assert_headers(answer)
+    assert "images.example.com" not in answer.headers["Content-Security-Policy"]
+    assert "; Secure;" in answer.headers["Set-Cookie"]
+
+
+def test_each_loosening_is_one_setting(make_app: Callable[..., Flask]) -> None:
+    app = make_app(
+        HSTS_INCLUDE_SUBDOMAINS=False,
+        CROSS_ORIGIN_EMBEDDER_POLICY="credentialless",
+        CSP_EXTRA={"img-src": ["https://images.example.com"], "frame-src": ["https://a.example"]},
+    )
+    for path in ("/", "/nowhere"):
+        headers = app.test_client().get(path).headers
+        assert headers["Strict-Transport-Security"] == "max-age=63072000"
+        assert headers["Cross-Origin-Embedder-Policy"] == "credentialless"
+        directives = headers["Content-Security-Policy"].split("; ")
+        assert "img-src 'self' https://images.example.com" in directives
+        assert "frame-src https://a.example" in directives
+
+
+def test_a_file_with_a_hash_in_its_name_is_kept(
+    make_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    app = make_app()
+    app.static_folder = str(tmp_path)
+    (tmp_path / "style.3f9a2c1b.css").write_text("")
+    answer = app.test_client().get("/static/style.3f9a2c1b.css")
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize(
+    ("directive", "source"),
+    [
+        ("script-src", "'unsafe-inline'"),
+        ("script-src", "'UNSAFE-EVAL'"),
+        ("script-src", "*"),
+        ("script-src", "data:"),
+        ("script-src", "https:"),
+        ("style-src", "'unsafe-inline'"),
+        ("img-src", "*"),
+        ("img-src", "https://a.example; script-src *"),
+        ("img-src", ""),
+    ],
+)
+def test_a_source_that_lets_everyone_in_is_refused(
+    make_app: Callable[..., Flask], directive: str, source: str
+) -> None:
+    with pytest.raises(Refusal, match="csp-extra-open"):
+        make_app(CSP_EXTRA={directive: [source]})
+
+
+@pytest.mark.parametrize("directive", ["default-src", "base-uri", "frame-ancestors", "img_src"])
+def test_a_directive_that_must_stay_closed_is_refused(
+    make_app: Callable[..., Flask], directive: str
+) -> None:
+    with pytest.raises(Refusal, match="csp-extra-directive"):
+        make_app(CSP_EXTRA={directive: ["https://a.example"]})
+
+
+def test_an_unknown_embedder_policy_is_refused(make_app: Callable[..., Flask]) -> None:
+    with pytest.raises(Refusal, match="coep-unknown"):
+        make_app(CROSS_ORIGIN_EMBEDDER_POLICY="none")

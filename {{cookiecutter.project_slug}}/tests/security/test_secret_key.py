@@ -1,0 +1,188 @@
+"""No key that somebody could guess or already has ever signs anything."""
+
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app import checks, config
+from app.problem import Refusal
+
+KEY, OLD = (name + "0123456789abcdef" * 3 for name in ("production-key-", "old-key-"))
+STRANGERS_KEY = "key-of-another-project-" + "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the root of a project with settings and no .env, in a directory of other projects."""
+    root = tmp_path / "projects" / "ours"
+    root.mkdir(parents=True)
+    (root / "settings.toml").write_text('TRUSTED_HOSTS = ["app.example.com"]\n')
+    monkeypatch.setattr(config, "ROOT", root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def problem_ids(source: str) -> list[str]:
+    """Return the ids of all that is wrong with a project whose key comes from there."""
+    _, found = checks.examine({"SECRET_KEY_SOURCE": source})
+    return [problem.id for problem in found]
+
+
+@pytest.mark.parametrize(
+    ("weak", "problem"),
+    [
+        (None, "secret-key-missing"),
+        ("", "secret-key-missing"),
+        ("dev", "secret-key-weak"),
+        ("your-secret-key", "secret-key-weak"),
+        ("k" * 64, "secret-key-weak"),
+        ("changeme" * 8, "secret-key-weak"),
+        (string.ascii_letters[:31], "secret-key-weak"),
+        (string.ascii_letters + " #cut", "secret-key-weak"),
+        (string.ascii_letters + "${HOME}", "secret-key-weak"),
+        (string.ascii_letters.encode(), "secret-key-weak"),
+    ],
+)
+def test_a_key_that_can_be_guessed_is_refused(
+    make_app: Callable[..., Flask], weak: object, problem: str
+) -> None:
+    with pytest.raises(Refusal, match=problem) as refusal:
+        make_app(SECRET_KEY=weak)
+    assert not weak or str(weak) not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fallback", ["", "d", "dev", "k" * 64])
+def test_a_weak_fallback_is_refused_as_a_weak_key_is(
+    make_app: Callable[..., Flask], fallback: str
+) -> None:
+    with pytest.raises(Refusal, match="secret-key-fallback-weak"):
+        make_app(SECRET_KEY_FALLBACKS=[OLD, fallback])
+
+
+def test_a_fallback_that_is_text_would_be_one_key_a_letter(make_app: Callable[..., Flask]) -> None:
+    with pytest.raises(Refusal, match="secret-key-fallbacks-not-a-list"):
+        make_app(SECRET_KEY_FALLBACKS=OLD)
+
+
+def test_dotenv_is_read(root: Path) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={OLD}, ,\n")
+    settings, found = checks.examine({})
+    assert not found
+    assert settings["SECRET_KEY"] == KEY
+    assert settings["SECRET_KEY_FALLBACKS"] == [OLD]
+
+
+def test_dotenv_may_hold_settings_where_it_is_the_source(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\nAPP_PROXY_HOPS=2\n")
+    assert checks.settings({})["PROXY_HOPS"] == 2
+    monkeypatch.setenv("APP_PROXY_HOPS", "3")
+    assert checks.settings({})["PROXY_HOPS"] == 3
+
+
+def test_the_environment_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", KEY)
+    assert problem_ids("environment") == []
+
+
+def test_a_mounted_file_is_read_without_its_line_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "mounted").write_text(f"{KEY}\n")
+    monkeypatch.setenv("SECRET_KEY_FILE", str(root / "mounted"))
+    settings, found = checks.examine({"SECRET_KEY_SOURCE": "file"})
+    assert not found
+    assert settings["SECRET_KEY"] == KEY
+
+
+def test_a_mounted_file_that_is_not_there_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY_FILE", str(root / "mounted"))
+    assert problem_ids("file") == ["secret-key-file-unreadable", "secret-key-missing"]
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_production_falls_back_to_no_dotenv(root: Path, source: str) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\n")
+    assert problem_ids(source) == ["secret-key-missing"]
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_what_flask_loaded_from_dotenv_is_no_environment(
+    root: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\nAPP_PROXY_HOPS=5\n")
+    monkeypatch.setenv("SECRET_KEY", KEY)  # as Flask's command line does
+    monkeypatch.setenv("APP_PROXY_HOPS", "5")
+    assert problem_ids(source) == ["secret-key-missing"]
+    assert config.read({"SECRET_KEY_SOURCE": source})[0]["PROXY_HOPS"] == 0
+
+
+@pytest.mark.parametrize("name", [".env", ".flaskenv"])
+@pytest.mark.parametrize("source", ["dotenv", "environment", "file"])
+def test_a_strangers_file_in_a_parent_directory_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str
+) -> None:
+    (root.parent / name).write_text(f"SECRET_KEY={STRANGERS_KEY}\nAPP_PROXY_HOPS=5\n")
+    monkeypatch.setenv("SECRET_KEY", STRANGERS_KEY)
+    monkeypatch.setenv("APP_PROXY_HOPS", "5")
+    assert problem_ids(source) == ["secret-key-missing"]
+    assert config.read({})[0]["PROXY_HOPS"] == 0
+
+
+@pytest.mark.parametrize("source", ["dotenv", "environment"])
+def test_an_empty_value_counts_as_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (root / ".env").write_text("SECRET_KEY=\n")
+    monkeypatch.setenv("SECRET_KEY", "")
+    assert problem_ids(source) == ["secret-key-missing"]
+
+
+def test_an_empty_variable_does_not_hide_dotenv(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\n")
+    monkeypatch.setenv("SECRET_KEY", "")
+    assert problem_ids("dotenv") == []
+
+
+def test_two_different_keys_are_one_too_many(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\n")
+    monkeypatch.setenv("SECRET_KEY", STRANGERS_KEY)
+    assert problem_ids("dotenv") == ["secret-key-ambiguous"]
+
+
+def test_a_dotenv_that_is_no_text_is_named(root: Path) -> None:
+    (root / ".env").write_bytes(b"SECRET_KEY=\xff\xfe\n")
+    assert problem_ids("dotenv") == ["dotenv-unreadable", "secret-key-missing"]
+
+
+def test_an_unknown_source_is_refused(root: Path) -> None:
+    assert problem_ids("vault") == ["secret-key-source-unknown"]
+
+
+def test_a_fallback_counts_until_its_day_is_over(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    (root / ".env").write_text(
+        f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={OLD}:{today},{STRANGERS_KEY}:{yesterday}\n"
+    )
+    settings, found = checks.examine({})
+    assert not found
+    assert settings["SECRET_KEY_FALLBACKS"] == [OLD]
+    assert f"key 2 is past its day, {yesterday}, and dropped" in caplog.text
+    assert STRANGERS_KEY not in caplog.text
+
+
+def test_a_day_that_is_none_is_refused(root: Path) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={OLD}:soon\n")
+    assert problem_ids("dotenv") == ["secret-key-fallback-date"]

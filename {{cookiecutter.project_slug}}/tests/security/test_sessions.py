@@ -1,0 +1,80 @@
+"""The session cookie cannot be set from next door, read by a script, sent over http or forged."""
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from flask import Flask, session
+from flask.sessions import SecureCookieSessionInterface
+from flask.testing import FlaskClient
+
+from app.problem import Refusal
+from tests.conftest import HOST, csrf_token, set_cookie
+
+
+def test_the_first_cookie_has_every_attribute(client: FlaskClient) -> None:
+    name_and_value, *attributes = set_cookie(client.get("/contact")).split("; ")
+    assert name_and_value.startswith("__Host-session=")
+    assert set(attributes) == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+
+
+def test_the_attributes_are_set_before_the_first_request(make_app: Callable[..., Flask]) -> None:
+    config = make_app().config
+    assert config["SESSION_COOKIE_SECURE"] is True
+    assert config["SESSION_COOKIE_HTTPONLY"] is True
+    assert config["SESSION_COOKIE_SAMESITE"] == "Lax"
+
+
+def test_a_page_without_a_form_sets_no_cookie(client: FlaskClient) -> None:
+    assert "Set-Cookie" not in client.get("/").headers
+
+
+def visits(app: Flask) -> FlaskClient:
+    """Return a client of an application that tells what it believes of the session."""
+    app.add_url_rule("/who", view_func=lambda: session.get("user", "nobody"))
+    return app.test_client()
+
+
+def forged(key: str, digest: Callable[..., object]) -> str:
+    """Return a session cookie signed with a key and a digest, as Flask would sign it."""
+    interface = SecureCookieSessionInterface()
+    interface.digest_method = staticmethod(digest)
+    signer = Flask("forger")
+    signer.secret_key = key
+    serializer = interface.get_signing_serializer(signer)
+    assert serializer is not None
+    return str(serializer.dumps({"user": "admin"}))
+
+
+@pytest.mark.parametrize(
+    ("digest", "believed"), [(hashlib.sha256, "admin"), (hashlib.sha1, "nobody")]
+)
+def test_only_sha_256_signs(
+    make_app: Callable[..., Flask], key: str, digest: Callable[..., object], believed: str
+) -> None:
+    client = visits(make_app())
+    client.set_cookie("__Host-session", forged(key, digest), domain=HOST)
+    assert client.get("/who").text == believed
+
+
+def test_a_cookie_of_another_name_is_not_believed(make_app: Callable[..., Flask], key: str) -> None:
+    client = visits(make_app())
+    client.set_cookie("session", forged(key, hashlib.sha256), domain=HOST)
+    assert client.get("/who").text == "nobody"
+
+
+def test_an_old_session_is_forgotten(
+    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_app(PERMANENT_SESSION_LIFETIME=3_600).test_client()
+    token = csrf_token(client.get("/contact"))
+    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 4_102_444_800)
+    assert client.post("/contact", data={"csrf_token": token}).status_code == 400
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 31 * 86_400 + 1])
+def test_a_lifetime_that_is_none_or_endless_is_refused(
+    make_app: Callable[..., Flask], seconds: int
+) -> None:
+    with pytest.raises(Refusal, match="session-lifetime"):
+        make_app(PERMANENT_SESSION_LIFETIME=seconds)

@@ -1,0 +1,64 @@
+"""The project's commands work on a project that refuses to start, and show no key."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers import copy, run
+
+KEY = "production-key-" + "0123456789abcdef" * 3
+STARTABLE = {
+    "APP_TRUSTED_HOSTS": "app.example.com",
+    "APP_SECRET_KEY_SOURCE": "environment",
+    "SECRET_KEY": KEY,
+}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a fresh clone of this project: everything but its .env."""
+    return copy(tmp_path / "clone")
+
+
+def test_check_finds_nothing_in_a_safe_project() -> None:
+    assert run("flask", "check", variables=STARTABLE) == (
+        0,
+        "Nothing found: every protection is on.\n",
+    )
+
+
+def test_check_names_everything_that_is_wrong() -> None:
+    wrong = {"SECRET_KEY": "dev", "APP_PROXY_HOPS": "9"}
+    status, output = run("flask", "check", variables={**STARTABLE, **wrong})
+    assert status == 1
+    assert "[secret-key-weak]" in output
+    assert "[proxy-hops]" in output
+    assert "2 found" in output
+    assert "Traceback" not in output
+
+
+def test_a_fresh_clone_is_told_what_to_type_and_typing_it_helps(clone: Path) -> None:
+    variables = {
+        "APP_TRUSTED_HOSTS": "app.example.com",
+        "APP_SECRET_KEY_SOURCE": "dotenv",
+    }
+    status, output = run("flask", "check", variables=variables, root=clone)
+    assert status == 1
+    assert "uv run flask secret-key create" in output
+    for said in ("A new SECRET_KEY is in", "has a SECRET_KEY already; it stays."):
+        status, output = run("flask", "secret-key", "create", variables=variables, root=clone)
+        assert status == 0
+        assert said in output
+    key = (clone / ".env").read_text().partition("SECRET_KEY=")[2].strip()
+    assert len(key) == 64
+    assert key not in output
+    assert run("flask", "check", variables=variables, root=clone)[0] == 0
+
+
+def test_a_strangers_dotenv_above_the_clone_changes_nothing(clone: Path) -> None:
+    (clone.parent / ".env").write_text(f"SECRET_KEY={KEY}\nAPP_TRUSTED_HOSTS=evil.example\n")
+    variables = {"APP_SECRET_KEY_SOURCE": "environment"}
+    status, output = run("flask", "check", variables=variables, root=clone)
+    assert status == 1
+    assert "[secret-key-missing]" in output
+    assert KEY not in output

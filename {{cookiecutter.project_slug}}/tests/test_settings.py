@@ -1,0 +1,175 @@
+"""A setting that is misspelt, misplaced or mistyped stops the start; all of them do at once."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from app import checks, config
+from app.problem import Refusal
+
+KEY = "production-key-" + "0123456789abcdef" * 3
+GOOD = f'TRUSTED_HOSTS = ["app.example.com"]\nPROXY_HOPS = 1\nSITE_NAME = "{"☃"}"\n'
+
+
+@pytest.fixture
+def settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the settings.toml of a project that could start."""
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"SECRET_KEY={KEY}\n")
+    file = tmp_path / "settings.toml"
+    file.write_text(GOOD, encoding="utf-8")
+    return file
+
+
+def problem_ids() -> list[str]:
+    """Return the ids of all that is wrong with the project."""
+    return [problem.id for problem in checks.examine({})[1]]
+
+
+def test_the_file_is_read(settings_file: Path) -> None:
+    settings = checks.settings({})
+    assert settings["PROXY_HOPS"] == 1
+    assert settings["SITE_NAME"] == "☃"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("PROXY_HOPS", "2", 2),
+        ("HSTS_INCLUDE_SUBDOMAINS", "false", False),
+        ("HSTS_INCLUDE_SUBDOMAINS", "1", True),
+        ("TRUSTED_HOSTS", "a.example, b.example", ["a.example", "b.example"]),
+        ("TRUSTED_HOSTS", '["a.example"]', ["a.example"]),
+        ("CSP_EXTRA", '{"img-src": ["https://a.example"]}', {"img-src": ["https://a.example"]}),
+        ("SITE_NAME", "Another", "Another"),
+        ("PROXY_HOPS", "", 1),
+    ],
+)
+def test_a_variable_overrides_the_file(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(f"APP_{name}", text)
+    assert checks.settings({})[name] == value
+
+
+def test_the_caller_overrides_the_variable(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PROXY_HOPS", "2")
+    assert checks.settings({"PROXY_HOPS": 3})["PROXY_HOPS"] == 3
+
+
+def test_an_empty_list_is_no_missing_one(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_TRUSTED_HOSTS", "")
+    assert problem_ids() == ["hosts-empty"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PROXY_HOPS", "one"),
+        ("HSTS_INCLUDE_SUBDOMAINS", "perhaps"),
+        ("TRUSTED_HOSTS", "[1]"),
+        ("TRUSTED_HOSTS", "[broken"),
+        ("CSP_EXTRA", "img-src"),
+        ("CSP_EXTRA", '{"img-src": "https://a.example"}'),
+    ],
+)
+def test_a_variable_of_the_wrong_type_is_refused(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"APP_{name}", text)
+    with pytest.raises(Refusal, match=rf"{name} in the variable APP_{name} is not of the right"):
+        checks.settings({})
+
+
+@pytest.mark.parametrize(
+    ("line", "problem", "names"),
+    [
+        ("PROXY_HOP = 1", "setting-unknown", "PROXY_HOPS"),
+        ("WTF_CSRF_ENABLED = false", "setting-unknown", "WTF_CSRF_ENABLED"),
+        ("SESSION_COOKIE_SECURE = false", "setting-unknown", "SESSION_COOKIE_SECURE"),
+        ("DEBUG = true", "setting-unknown", "DEBUG"),
+        ("HSTS_INCLUDE_SUBDOMAINS = 1", "setting-type", "HSTS_INCLUDE_SUBDOMAINS = true"),
+        (f'SECRET_KEY = "{KEY}"', "secret-in-settings", "SECRET_KEY is a secret"),
+        ("PROXY_HOPS = ", "settings-unreadable", "line 4"),
+        ('SITE_NAME = "\\ud800"', "settings-unreadable", "line 4"),
+    ],
+)
+def test_a_line_that_cannot_mean_anything_is_refused(
+    settings_file: Path, line: str, problem: str, names: str
+) -> None:
+    settings_file.write_text(f"{GOOD}{line}\n".replace('SITE_NAME = "☃"\n', "\n"), encoding="utf-8")
+    with pytest.raises(Refusal) as refusal:
+        checks.settings({})
+    assert f"[{problem}]" in str(refusal.value)
+    assert names in str(refusal.value)
+    assert KEY not in str(refusal.value)
+
+
+def test_no_file_is_named(settings_file: Path) -> None:
+    settings_file.unlink()
+    assert problem_ids()[0] == "settings-unreadable"
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("APP_PROXY_HOP", "variable-misspelt"),
+        ("APP_TRUSTED_HOTS", "variable-misspelt"),
+        ("APP_SECRET_KEY", "secret-with-prefix"),
+        ("APP_SECRET_KEY_FALLBACKS", "secret-with-prefix"),
+    ],
+)
+def test_a_slip_of_the_finger_is_refused(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, variable: str, problem: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    assert problem_ids() == [problem]
+
+
+def test_a_platforms_own_variable_is_one_line_of_warning(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("APP_ENVIRONMENT_ID", "x")
+    assert problem_ids() == []
+    assert caplog.messages == ["APP_ENVIRONMENT_ID is not a setting; ignored."]
+
+
+def test_what_the_caller_misspells_is_refused(settings_file: Path) -> None:
+    with pytest.raises(Refusal, match="PROXY_HOPS"):
+        checks.settings({"PROXY_HOP": 1})
+
+
+def test_everything_is_said_at_once(settings_file: Path) -> None:
+    settings_file.write_text("PROXY_HOPS = 9\nPROXY_HOP = 1\nPERMANENT_SESSION_LIFETIME = 0\n")
+    (settings_file.parent / ".env").write_text("SECRET_KEY=dev\n")
+    assert problem_ids() == [
+        "setting-unknown",
+        "secret-key-weak",
+        "proxy-hops",
+        "hosts-empty",
+        "session-lifetime",
+    ]
+
+
+def test_debug_outside_development_is_refused(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
+    assert problem_ids() == ["debug-outside-development"]
+
+
+def test_a_dotenv_that_is_not_ours_to_read_is_named(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(config, "dotenv_values", denied)
+    assert problem_ids() == ["dotenv-unreadable", "secret-key-missing"]
