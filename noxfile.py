@@ -1,4 +1,4 @@
-"""What CI runs and what you run: nox -s lint, types, tests."""
+"""What CI runs and what you run: nox for lint, types and tests; nox -s removals by itself."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import nox
 
 nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests"]
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
 # What runs inside the unbaked template leaves nothing there: it would be baked.
@@ -37,7 +38,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
-    session.run("pytest", *session.posargs, env=CLEAN)
+    session.run("pytest", "-m", "not removal", *session.posargs, env=CLEAN)
+
+
+@nox.session
+def removals(session: nox.Session) -> None:
+    """Take every protection out once and see its attack get through."""
+    install_with_a_project(session, "test")
+    session.run("pytest", "-m", "removal", *session.posargs, env=CLEAN)
 
 
 def install_with_a_project(session: nox.Session, *groups: str) -> None:

@@ -119,3 +119,5 @@ def test_from_nothing_to_a_page_and_a_green_suite(
     summary = stranger.types(f"{test} -q", project).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
+    if with_uv:  # what the generated CI and an editor would say, without the optional group
+        stranger.types(f"{install} && uv run ruff check . && uv run mypy --strict .", project)

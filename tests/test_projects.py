@@ -19,8 +19,10 @@ def test_a_project_passes_every_judge(
     project.run("ruff", "check", ".")
     mypy_cache = tmp_path_factory.getbasetemp() / "mypy"
     project.run("mypy", "--strict", ".", MYPY_CACHE_DIR=str(mypy_cache))
-    summary = project.run("pytest", "-q", "-ra", "-p", "no:cacheprovider").splitlines()[-1]
-    assert " passed in " in summary
+    # What is in tests/live meets the same bytes in every project: one browser is enough.
+    left_out = [] if answers == COMBINATIONS[0] else ["--ignore=tests/live"]
+    summary = project.run("pytest", "-q", "-ra", "-p", "no:cacheprovider", *left_out)
+    assert " passed" in summary.splitlines()[-1]
     given = {"SECRET_KEY": "k" * 8 + "0123456789abcdef" * 3}
     if answers["secret_key_source"] == "file":
         key = project.path.parent / "mounted-key"

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from fnmatch import fnmatch
 
 import pytest
@@ -79,6 +80,23 @@ def test_protections_are_copied_byte_for_byte(
 
 
 def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
+    project = bake(
+        allowed_origins=" https://a.example ,https://b.example:8443",
+        rate_limit="7 per hour",
+        strict_rate_limit="2/minute;9/day",
+        security_contact="https://example.com/security?a=b",
+    )
+    settings = tomllib.loads((project.path / "settings.toml").read_text())
+    assert settings["CORS_ALLOWED_ORIGINS"] == ["https://a.example", "https://b.example:8443"]
+    assert settings["RATELIMIT_DEFAULT"] == "7 per hour"
+    assert settings["RATELIMIT_STRICT"] == "2/minute;9/day"
+    assert settings["SECURITY_CONTACT"] == "https://example.com/security?a=b"
+    days = date.fromisoformat(settings["SECURITY_TXT_EXPIRES"]) - datetime.now(UTC).date()
+    assert 364 <= days.days <= 365
+    assert project.run("flask", "check") == "Nothing found: every protection is on.\n"
+    project = bake(allowed_origins="")
+    settings = tomllib.loads((project.path / "settings.toml").read_text())
+    assert settings["CORS_ALLOWED_ORIGINS"] == []
     for proxy, source in itertools.product(CHOICES["proxy"], CHOICES["secret_key_source"]):
         project = bake(domain="shop.example.org", proxy=proxy, secret_key_source=source)
         settings = tomllib.loads((project.path / "settings.toml").read_text())

@@ -21,11 +21,22 @@ if not settings["PROXY_HOPS"] and not certificates:
         )
     )
 
+# Threads serve visitors in parallel; more processes need limits that are counted in one place.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
+
+if workers > 1 and settings["RATELIMIT_STORAGE_URI"].startswith("memory:"):
+    problems.append(
+        Problem(
+            "rate-limit-store-per-process",
+            f"WEB_CONCURRENCY is {workers}, and limits in memory:// count per process.",
+            "Leave WEB_CONCURRENCY out, or count in one place: "
+            "APP_RATELIMIT_STORAGE_URI=redis://10.0.0.5:6379",
+        )
+    )
+
 wsgi_app = "app:create_app()"
 bind = f"0.0.0.0:{os.environ.get('PORT') or (8443 if certificates else 8000)}"
 
-# One process: limits in memory count per process. Threads serve visitors in parallel.
-workers = 1
 worker_class = "gthread"
 threads = 8
 
@@ -41,7 +52,6 @@ control_socket_disable = True
 
 timeout = 30  # seconds a worker may be silent before it is replaced
 graceful_timeout = 30  # seconds for requests in flight at a stop
-accesslog = "-"
 
 
 def on_starting(_server: object) -> None:

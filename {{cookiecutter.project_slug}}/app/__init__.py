@@ -2,7 +2,18 @@
 
 from flask import Flask
 
-from . import checks, development, errors, health, pages, request_id, security
+from . import (
+    api,
+    checks,
+    development,
+    errors,
+    health,
+    pages,
+    reports,
+    request_id,
+    security,
+    security_txt,
+)
 
 
 def create_app(**overrides: object) -> Flask:
@@ -17,6 +28,7 @@ def create_app(**overrides: object) -> Flask:
     security.init_app(app)
     request_id.init_app(app)
     errors.init_app(app)
-    pages.init_app(app)
+    for part in (pages, api, reports, security_txt):
+        part.init_app(app)
     development.announce()
     return app

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from flask import Config
 
-from . import config, security
+from . import config, security, security_txt
 from .problem import Problem, Refusal
 
 
 def examine(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     """Return the settings and all that is wrong with them, without building the application."""
     settings, found = config.read(overrides)
-    return settings, [*found, *security.problems(settings)]
+    return settings, [*found, *security.problems(settings), *security_txt.problems(settings)]
 
 
 def settings(overrides: Mapping[str, object]) -> Config:

@@ -6,6 +6,7 @@ Every mistake is reported at once, none is skipped: a misspelt setting is a prot
 import json
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ PREFIX = "APP_"
 # Add yours here, then to settings.toml.
 SETTINGS: Mapping[str, object] = {
     "SITE_NAME": "My Secure App",
+    # app/security_txt.py
+    "SECURITY_CONTACT": "",
+    "SECURITY_TXT_EXPIRES": "",
     # app/security/secret_key.py
     "SECRET_KEY_SOURCE": "dotenv",
     # app/security/proxy.py
@@ -37,6 +41,16 @@ SETTINGS: Mapping[str, object] = {
     "HSTS_INCLUDE_SUBDOMAINS": True,
     "CROSS_ORIGIN_EMBEDDER_POLICY": "require-corp",
     "CSP_EXTRA": {},
+    # app/security/cors.py
+    "CORS_ALLOWED_ORIGINS": [],
+    # app/security/rate_limits.py
+    "RATELIMIT_DEFAULT": "120 per minute",
+    "RATELIMIT_STRICT": "5 per minute",
+    "RATELIMIT_STORAGE_URI": "memory://",
+    # app/security/request_size.py
+    "MAX_CONTENT_LENGTH": 1_000_000,
+    "MAX_FORM_MEMORY_SIZE": 100_000,
+    "MAX_FORM_PARTS": 100,
     # app/security/sessions.py
     "PERMANENT_SESSION_LIFETIME": 43_200,
 }
@@ -48,6 +62,8 @@ EXAMPLES: Mapping[type, str] = {
     list: '["first", "second"]',
     dict: '{"img-src": ["https://images.example.com"]}',
 }
+
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # of a URL
 
 # A name this close to a known one is a slip of the finger, not a platform's own variable.
 SLIP_LETTERS = 2
@@ -68,7 +84,8 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     to say what is wrong with the rest.
     """
     found = list(development.problems())
-    environment = _environment(found)
+    unreadable: list[Problem] = []
+    environment = _environment(unreadable)
     config = Config(ROOT, Flask.default_config)
     config.update(SETTINGS)
     config.update(_known_and_of_type(_settings_file(found), "settings.toml", found))
@@ -76,6 +93,7 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     source = _source(config, environment, overrides)
     variables = dict(environment.given)
     if source == "dotenv":
+        found += unreadable
         variables |= {n: v for n, v in environment.dotenv.items() if not variables.get(n)}
     config.update(_prefixed(variables, found))
     secrets = {name: value for name, value in overrides.items() if name in secret_key.NAMES}
@@ -95,7 +113,7 @@ def _source(config: Config, environment: Environment, overrides: Mapping[str, ob
     return overrides.get(name) or environment.given.get(PREFIX + name) or config[name]
 
 
-def _environment(found: list[Problem]) -> Environment:
+def _environment(unreadable: list[Problem]) -> Environment:
     """Tell what this process was given from what was read from a file.
 
     Flask's command line copies the nearest .env and .flaskenv, from here upwards, into the
@@ -110,17 +128,17 @@ def _environment(found: list[Problem]) -> Environment:
         for name, value in _dotenv_file(Path(path), []).items():
             if given.get(name) == value:
                 del given[name]
-    return Environment(given, _dotenv_file(ours, found))
+    return Environment(given, _dotenv_file(ours, unreadable))
 
 
-def _dotenv_file(path: Path, found: list[Problem]) -> dict[str, str]:
+def _dotenv_file(path: Path, unreadable: list[Problem]) -> dict[str, str]:
     """Return the non-empty values of a .env file; one that is not there has none."""
     if not path.exists():
         return {}
     try:
         return {name: value for name, value in dotenv_values(path).items() if value}
     except (OSError, UnicodeDecodeError) as error:
-        found.append(
+        unreadable.append(
             Problem(
                 "dotenv-unreadable",
                 f".env cannot be read: {_reason(error)}.",
@@ -153,12 +171,13 @@ def _known_and_of_type(
     values: Mapping[str, object], origin: str, found: list[Problem]
 ) -> Iterator[tuple[str, object]]:
     for name, value in values.items():
-        if name in secret_key.NAMES:
+        if name in secret_key.NAMES or PASSWORD.search(str(value)):
             found.append(
                 Problem(
                     "secret-in-settings",
                     f"{name} is a secret and stands in {origin}, which is committed.",
-                    f"Take it out, make a new one, and put it into .env or the source: {name}=…",
+                    "Take it out, make a new one, and give it as a variable: "
+                    f"{PREFIX if name in SETTINGS else ''}{name}=…",
                 )
             )
         elif name not in SETTINGS:

@@ -7,10 +7,12 @@ both with the id to find the request in the log.
 import json
 
 from flask import Flask, render_template, request
-from werkzeug.exceptions import HTTPException, SecurityError
+from flask_limiter import RateLimitExceeded
+from werkzeug.exceptions import HTTPException, SecurityError, default_exceptions
 from werkzeug.wrappers import Response
 
 from . import request_id
+from .security import events, rate_limits
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -38,7 +40,12 @@ def answer(error: HTTPException) -> Response:
     response = error.get_response()
     if response.status_code < 400:
         return response  # a redirect of the router's
+    events.refused(error)
     sentence = _sentence(error)
+    if isinstance(error, RateLimitExceeded):
+        seconds = rate_limits.retry_after_s() or 60  # when the store cannot tell
+        response.headers["Retry-After"] = str(seconds)
+        sentence = f"That was too often. Please come back in {seconds} seconds."
     if request.path.startswith("/api/"):
         body = {
             "type": "about:blank",
@@ -61,7 +68,8 @@ def answer(error: HTTPException) -> Response:
 
 def _sentence(error: HTTPException) -> str:
     """Return what the code that aborted has said, or else our own words."""
-    said = error.description if error.description != type(error).description else None
-    if isinstance(error, SecurityError) or not said:
-        return SENTENCES.get(error.code or 500, SENTENCES[400])
-    return said
+    code = error.code or 500
+    usual = getattr(default_exceptions.get(code), "description", None)
+    if isinstance(error, SecurityError) or not error.description or error.description == usual:
+        return SENTENCES.get(code, SENTENCES[400])
+    return error.description

@@ -4,7 +4,15 @@ They ask by address and over plain http, so these paths are answered before the 
 and recognised by path: with an untrusted Host, Flask finds no endpoint.
 """
 
-from flask import Flask, Response, jsonify, request
+import time
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Response, current_app, jsonify, request
+
+from .security import rate_limits
+
+KEPT_S = 1
+DEPENDENCIES: Mapping[str, Callable[[], bool]] = {"limit storage": rate_limits.store_answers}
 
 
 def init_app(app: Flask) -> None:
@@ -27,5 +35,12 @@ def healthz() -> Response:
 
 
 def readyz() -> Response:
-    """Answer whether visitors can be served; this application depends on nothing else yet."""
-    return Response("ready\n", mimetype="text/plain")
+    """Answer 200 or 503, one line per dependency; the answer is kept for a second."""
+    kept: tuple[float, list[str]] | None = current_app.extensions.get("readyz")
+    if kept is None or kept[0] < time.monotonic():
+        lines = [
+            f"{name}: {'ok' if answers() else 'down'}" for name, answers in DEPENDENCIES.items()
+        ]
+        kept = current_app.extensions["readyz"] = (time.monotonic() + KEPT_S, lines)
+    status = 200 if all(line.endswith("ok") for line in kept[1]) else 503
+    return Response("\n".join([*kept[1], ""]), status, mimetype="text/plain")

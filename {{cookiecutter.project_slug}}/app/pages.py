@@ -6,6 +6,8 @@ from flask_wtf import FlaskForm
 from wtforms import EmailField, StringField, TextAreaField
 from wtforms.validators import Email, InputRequired, Length
 
+from .security import rate_limits
+
 blueprint = Blueprint("pages", __name__)
 
 
@@ -33,6 +35,7 @@ def home() -> ResponseReturnValue:
 
 
 @blueprint.route("/contact", methods=["GET", "POST"])
+@rate_limits.strict("contact")
 def contact() -> ResponseReturnValue:
     """Take a message: 303 with a thank-you, or 422 with the errors beside the fields."""
     form = ContactForm()

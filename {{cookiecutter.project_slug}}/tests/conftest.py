@@ -12,19 +12,12 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
-from app import config, create_app
+from app import create_app
+from tests.production import ORIGIN, SETTINGS
 
-HOST = "app.example.com"
-ORIGIN = f"https://{HOST}"
+MakeApp = Callable[..., Flask]
 UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|WEB_CONCURRENCY$|PORT$")
-
-# The defaults of app/config.py and these, whatever settings.toml says today.
-PRODUCTION = {
-    **config.SETTINGS,
-    "TRUSTED_HOSTS": [HOST],
-    "PROXY_HOPS": 1,
-}
 
 
 class Browser(FlaskClient):
@@ -54,11 +47,11 @@ def key() -> str:
 
 
 @pytest.fixture
-def make_app(key: str) -> Callable[..., Flask]:
+def make_app(key: str) -> MakeApp:
     """Return a function that builds an application with the given settings."""
 
     def make(**settings: object) -> Flask:
-        app = create_app(**{**PRODUCTION, "SECRET_KEY": key, **settings})
+        app = create_app(**{**SETTINGS, "SECRET_KEY": key, **settings})
         app.test_client_class = Browser
         return app
 
@@ -66,10 +59,16 @@ def make_app(key: str) -> Callable[..., Flask]:
 
 
 @pytest.fixture
-def client(make_app: Callable[..., Flask]) -> Iterator[FlaskClient]:
+def client(make_app: MakeApp) -> Iterator[FlaskClient]:
     """Yield a browser on an application in production."""
     with make_app().test_client() as client:
         yield client
+
+
+def api_token(client: FlaskClient, origin: str = ORIGIN) -> dict[str, str]:
+    """Return the header that a front end on that origin sends with an unsafe request."""
+    answer = client.get("/api/csrf", headers={"Origin": origin})
+    return {"X-CSRFToken": answer.get_json()["csrf_token"]}
 
 
 def csrf_token(page: TestResponse) -> str:

@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.production import KEY, VARIABLES
 from tests.servers import copy, run
-
-KEY = "production-key-" + "0123456789abcdef" * 3
-STARTABLE = {
-    "APP_TRUSTED_HOSTS": "app.example.com",
-    "APP_SECRET_KEY_SOURCE": "environment",
-    "SECRET_KEY": KEY,
-}
 
 
 @pytest.fixture
@@ -21,7 +15,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_check_finds_nothing_in_a_safe_project() -> None:
-    assert run("flask", "check", variables=STARTABLE) == (
+    assert run("flask", "check", variables=VARIABLES) == (
         0,
         "Nothing found: every protection is on.\n",
     )
@@ -29,7 +23,7 @@ def test_check_finds_nothing_in_a_safe_project() -> None:
 
 def test_check_names_everything_that_is_wrong() -> None:
     wrong = {"SECRET_KEY": "dev", "APP_PROXY_HOPS": "9"}
-    status, output = run("flask", "check", variables={**STARTABLE, **wrong})
+    status, output = run("flask", "check", variables={**VARIABLES, **wrong})
     assert status == 1
     assert "[secret-key-weak]" in output
     assert "[proxy-hops]" in output
@@ -38,10 +32,7 @@ def test_check_names_everything_that_is_wrong() -> None:
 
 
 def test_a_fresh_clone_is_told_what_to_type_and_typing_it_helps(clone: Path) -> None:
-    variables = {
-        "APP_TRUSTED_HOSTS": "app.example.com",
-        "APP_SECRET_KEY_SOURCE": "dotenv",
-    }
+    variables = {**VARIABLES, "APP_SECRET_KEY_SOURCE": "dotenv", "SECRET_KEY": ""}
     status, output = run("flask", "check", variables=variables, root=clone)
     assert status == 1
     assert "uv run flask secret-key create" in output
@@ -56,8 +47,9 @@ def test_a_fresh_clone_is_told_what_to_type_and_typing_it_helps(clone: Path) -> 
 
 
 def test_a_strangers_dotenv_above_the_clone_changes_nothing(clone: Path) -> None:
-    (clone.parent / ".env").write_text(f"SECRET_KEY={KEY}\nAPP_TRUSTED_HOSTS=evil.example\n")
-    variables = {"APP_SECRET_KEY_SOURCE": "environment"}
+    (clone.parent / ".env").write_text(f"SECRET_KEY={KEY}\nAPP_PROXY_HOPS=9\n")
+    variables = {**VARIABLES, "SECRET_KEY": "", "APP_PROXY_HOPS": ""}
+    del variables["SECRET_KEY"], variables["APP_PROXY_HOPS"]
     status, output = run("flask", "check", variables=variables, root=clone)
     assert status == 1
     assert "[secret-key-missing]" in output

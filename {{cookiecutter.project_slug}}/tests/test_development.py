@@ -6,10 +6,8 @@ from urllib.parse import urlencode
 import pytest
 
 from app import env_file
+from tests.production import KEY, VARIABLES
 from tests.servers import ask, copy, field, free_port, run, served
-
-KEY = "development-key-" + "0123456789abcdef" * 3
-STARTABLE = {"APP_TRUSTED_HOSTS": "app.example.com", "APP_SECRET_KEY_SOURCE": "environment"}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +17,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     env_file.create(str(root / ".env"))
     port = free_port()
     command = ("flask", "run", "--debug", "--no-reload", "--port", str(port))
-    with served(port, *command, variables=STARTABLE, root=root):
+    with served(
+        port, *command, variables={**VARIABLES, "APP_RATELIMIT_STRICT": "100 per minute"}, root=root
+    ):
         yield port
 
 
@@ -74,7 +74,7 @@ def test_only_what_needs_https_is_off(port: int) -> None:
 def test_what_only_looks_like_development_is_refused(
     command: tuple[str, ...], variables: dict[str, str], problem: str
 ) -> None:
-    status, output = run(*command, variables={**STARTABLE, "SECRET_KEY": KEY, **variables})
+    status, output = run(*command, variables={**VARIABLES, **variables})
     assert status == 1
     assert f"[{problem}]" in output
     assert "uv run flask run --debug" in output
@@ -83,7 +83,7 @@ def test_what_only_looks_like_development_is_refused(
 
 
 def test_a_refusal_is_text_and_status_1() -> None:
-    status, output = run("flask", "routes", variables={**STARTABLE, "SECRET_KEY": "dev"})
+    status, output = run("flask", "routes", variables={**VARIABLES, "SECRET_KEY": "dev"})
     assert status == 1
     assert "[secret-key-weak]" in output
     assert "Traceback" not in output

@@ -1,13 +1,13 @@
 """What a visitor sees: pages, the form, and errors that tell an attacker nothing."""
 
 import re
-from collections.abc import Callable
 
 import pytest
-from flask import Flask, abort, get_flashed_messages
+from flask import abort, get_flashed_messages
 from flask.testing import FlaskClient
 
-from tests.conftest import HOST, csrf_token
+from tests.conftest import MakeApp, csrf_token
+from tests.production import HOST
 
 GOOD = {"name": "<b>Ada</b>", "email": "ada@example.com", "message": "Hello"}
 
@@ -49,7 +49,7 @@ def broken() -> str:
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
 def test_an_error_tells_nothing_but_its_id(
-    make_app: Callable[..., Flask], prefix: str, caplog: pytest.LogCaptureFixture
+    make_app: MakeApp, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app()
     app.add_url_rule(f"{prefix}/broken", view_func=broken)
@@ -61,7 +61,7 @@ def test_an_error_tells_nothing_but_its_id(
 
 
 def test_the_log_has_the_id_and_one_line_a_line(
-    make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app()
     app.add_url_rule("/broken/<path:rest>", view_func=lambda rest: broken())
@@ -93,7 +93,7 @@ def test_an_error_keeps_the_headers_it_brings(client: FlaskClient) -> None:
     assert set(client.delete("/contact").headers["Allow"].split(", ")) >= {"GET", "POST"}
 
 
-def test_an_error_says_what_the_view_said_and_escapes_it(make_app: Callable[..., Flask]) -> None:
+def test_an_error_says_what_the_view_said_and_escapes_it(make_app: MakeApp) -> None:
     app = make_app()
     app.add_url_rule("/no", view_func=lambda: abort(422, "<script>"))
     answer = app.test_client().get("/no")

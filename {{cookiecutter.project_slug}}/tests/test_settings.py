@@ -9,7 +9,8 @@ from app import checks, config
 from app.problem import Refusal
 
 KEY = "production-key-" + "0123456789abcdef" * 3
-GOOD = f'TRUSTED_HOSTS = ["app.example.com"]\nPROXY_HOPS = 1\nSITE_NAME = "{"☃"}"\n'
+CONTACT = 'SECURITY_CONTACT = "mailto:a@example.com"\nSECURITY_TXT_EXPIRES = "2100-01-01"\n'
+GOOD = f'{CONTACT}TRUSTED_HOSTS = ["app.example.com"]\nPROXY_HOPS = 1\nSITE_NAME = "☃"\n'
 
 
 @pytest.fixture
@@ -96,8 +97,9 @@ def test_a_variable_of_the_wrong_type_is_refused(
         ("DEBUG = true", "setting-unknown", "DEBUG"),
         ("HSTS_INCLUDE_SUBDOMAINS = 1", "setting-type", "HSTS_INCLUDE_SUBDOMAINS = true"),
         (f'SECRET_KEY = "{KEY}"', "secret-in-settings", "SECRET_KEY is a secret"),
-        ("PROXY_HOPS = ", "settings-unreadable", "line 4"),
-        ('SITE_NAME = "\\ud800"', "settings-unreadable", "line 4"),
+        ('RATELIMIT_STORAGE_URI = "redis://:pass@h"', "secret-in-settings", "is a secret"),
+        ("PROXY_HOPS = ", "settings-unreadable", "line 6"),
+        ('SITE_NAME = "\\ud800"', "settings-unreadable", "line 6"),
     ],
 )
 def test_a_line_that_cannot_mean_anything_is_refused(
@@ -146,7 +148,9 @@ def test_what_the_caller_misspells_is_refused(settings_file: Path) -> None:
 
 
 def test_everything_is_said_at_once(settings_file: Path) -> None:
-    settings_file.write_text("PROXY_HOPS = 9\nPROXY_HOP = 1\nPERMANENT_SESSION_LIFETIME = 0\n")
+    settings_file.write_text(
+        CONTACT + "PROXY_HOPS = 9\nPROXY_HOP = 1\nPERMANENT_SESSION_LIFETIME = 0\n"
+    )
     (settings_file.parent / ".env").write_text("SECRET_KEY=dev\n")
     assert problem_ids() == [
         "setting-unknown",

@@ -9,7 +9,19 @@ from typing import Protocol
 from flask import Config, Flask
 
 from ..problem import Problem
-from . import csrf, headers, hosts, https, proxy, secret_key, sessions
+from . import (
+    cors,
+    csrf,
+    events,
+    headers,
+    hosts,
+    https,
+    proxy,
+    rate_limits,
+    request_size,
+    secret_key,
+    sessions,
+)
 
 
 class Control(Protocol):
@@ -24,10 +36,14 @@ class Control(Protocol):
 
 CONTROLS: tuple[Control, ...] = (
     secret_key,  # nothing below is worth anything when a stranger can sign
+    events,  # everything below reports to it
     proxy,  # whose address, and http or https? everything below asks
     headers,  # before the first refusal, so that every refusal carries them and has its nonce
     hosts,  # before https: no redirect to a name that is not ours
     https,  # before sessions and forms: nothing is read from a request that anyone could alter
+    cors,  # before the limits: an allowed front end can read that it is over one
+    rate_limits,  # before the body is read and a token looked at: failures count as well
+    request_size,  # before CSRF: an oversized form is not one without a token
     sessions,
     csrf,  # last: it reads the session and the body
 )

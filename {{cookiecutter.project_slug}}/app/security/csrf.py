@@ -4,17 +4,39 @@ Two locks, either of which would do: a token that another site cannot read,
 and the browser's own word about where the request came from (ASVS 3.5.1, OWASP CSRF cheat sheet).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from flask import Config, Flask, abort, request
+from flask import Config, Flask, current_app, request
 from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import Forbidden
 
 from ..problem import Problem
+from .cors import API
 
 UNSAFE_METHODS = ["POST", "PUT", "PATCH", "DELETE"]
 
-csrf = CSRFProtect()
+View = TypeVar("View", bound=Callable[..., object])
+
+_protect = CSRFProtect()
+
+
+class ForeignOrigin(Forbidden):
+    """The request was made by a page of another site."""
+
+    description = "This request came from another site."
+
+
+def exempt(reason: str) -> Callable[[View], View]:
+    """Take a view out of both checks; the reason stands beside it for the reader."""
+
+    def mark(view: View) -> View:
+        vars(view)["csrf_exempt"] = reason
+        _protect.exempt(view)
+        return view
+
+    return mark
 
 
 def init_app(app: Flask) -> None:
@@ -27,7 +49,7 @@ def init_app(app: Flask) -> None:
         WTF_CSRF_SSL_STRICT=False,  # our own check knows the allowed origins, this one does not
     )
     app.before_request(_refuse_foreign_origin)
-    csrf.init_app(app)
+    _protect.init_app(app)
 
 
 def problems(_config: Config) -> Iterator[Problem]:
@@ -36,24 +58,27 @@ def problems(_config: Config) -> Iterator[Problem]:
 
 
 def _refuse_foreign_origin() -> None:
-    # Without an endpoint no view runs: the answer is 404 or 405.
-    if request.endpoint and request.method in UNSAFE_METHODS and not _comes_from_us():
-        abort(403, "This request came from another site.")
+    if request.endpoint is None or request.method not in UNSAFE_METHODS:
+        return  # without an endpoint no view runs: the answer is 404 or 405
+    if hasattr(current_app.view_functions[request.endpoint], "csrf_exempt"):
+        return
+    if not _comes_from_us():
+        raise ForeignOrigin
 
 
 def _comes_from_us() -> bool:
     """Return whether Origin, else Referer, else Sec-Fetch-Site names this host.
 
+    Under /api/ it may name an allowed origin as well.
     A request that carries none of the three is no browser's, or hides where it came from.
     Origin `null` is no origin of ours.
     """
+    ours = [f"{request.scheme}://{request.host}"]
+    if request.path.startswith(API):
+        ours += current_app.config["CORS_ALLOWED_ORIGINS"]
     if origin := request.headers.get("Origin"):
-        return origin == _this_origin()
+        return origin in ours
     if request.referrer:
         referrer = urlsplit(request.referrer)
-        return f"{referrer.scheme}://{referrer.netloc}" == _this_origin()
+        return f"{referrer.scheme}://{referrer.netloc}" in ours
     return request.headers.get("Sec-Fetch-Site") == "same-origin"
-
-
-def _this_origin() -> str:
-    return f"{request.scheme}://{request.host}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+REPORTS = "/csp-report"
 HSTS_MAX_AGE_S = 63_072_000  # two years
 
 PAGE_POLICY: Mapping[str, str] = {
@@ -132,6 +133,7 @@ def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDic
         policy[directive] = " ".join([policy.get(directive, ""), *sources]).strip()
     if production:
         policy["upgrade-insecure-requests"] = ""
+    policy |= {"report-uri": REPORTS, "report-to": "csp"}
     return policy
 
 
@@ -167,6 +169,8 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
             headers = Headers(header_list)
             is_page = headers.get("Content-Type", "").startswith(PAGE)
             headers.setdefault("Content-Security-Policy", policies[is_page])
+            if is_page:
+                headers["Reporting-Endpoints"] = f'csp="{REPORTS}"'
             for name, value in FIXED.items():
                 headers.setdefault(name, value)
             if is_page or status < "4":  # an error that is no page embeds nothing

@@ -7,9 +7,16 @@ by everyone on the way, and the mistake would never be noticed (ASVS 4.1.2).
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from flask import Config, Flask, Response, abort, redirect, request
+from flask import Config, Flask, Response, redirect, request
+from werkzeug.exceptions import Forbidden
 
 from ..problem import Problem
+
+
+class PlainHTTP(Forbidden):
+    """Something other than a page was asked for over plain http."""
+
+    description = "This is answered over https only."
 
 
 def init_app(app: Flask) -> None:
@@ -22,7 +29,7 @@ def init_app(app: Flask) -> None:
         if request.is_secure:
             return None
         if request.method not in ("GET", "HEAD"):
-            abort(403, "Use https.")
+            raise PlainHTTP
         url = urlsplit(request.url)
         target = url._replace(scheme="https", netloc=url.hostname or "").geturl()
         return redirect(target, 308)  # type: ignore[return-value]

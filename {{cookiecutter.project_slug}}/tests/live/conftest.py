@@ -1,30 +1,64 @@
-"""A real Chromium; where it is missing, what needs it is skipped and says so."""
+"""A real Chromium, and https; where they are missing, what needs them is skipped and says so."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.live.sites import SITES, served_blank
+from tests.production import HOST
+from tests.servers import free_port
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+NEEDS = "uv run --group live pytest"
+LIMITED = "limited.example.com"  # ours as well, for the test that uses up a limit
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator["Browser"]:
-    """Yield the system's Chromium, headless."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs a browser: uv run --group live pytest"
-    )
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return the files of a certificate for every name, and of its key."""
+    trustme = pytest.importorskip("trustme", reason=f"needs a certificate: {NEEDS}")
+    names = [HOST, LIMITED, *(urlsplit(site).hostname for site in SITES)]
+    issued = trustme.CA().issue_cert(*names)
+    directory = tmp_path_factory.mktemp("tls")
+    issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    issued.private_key_pem.write_to_path(directory / "key.pem")
+    return str(directory / "cert.pem"), str(directory / "key.pem")
+
+
+@pytest.fixture(scope="session")
+def ports(tls: tuple[str, str]) -> Iterator[Mapping[str, int]]:
+    """Yield the port of loopback behind each name; on those of other sites somebody answers."""
+    with served_blank(*tls) as blank:
+        others = {str(urlsplit(site).hostname): blank for site in SITES}
+        yield {HOST: free_port(), LIMITED: free_port(), **others}
+
+
+@pytest.fixture(scope="session")
+def chromium(ports: Mapping[str, int]) -> Iterator["Browser"]:
+    """Yield the system's Chromium, headless; it finds our names and nothing beyond loopback."""
+    api = pytest.importorskip("playwright.sync_api", reason=f"needs a browser: {NEEDS}")
     path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         pytest.skip("needs a browser: apt-get install chromium")
+    rules = [f"MAP {name}:443 127.0.0.1:{port}" for name, port in ports.items()]
+    rules += ["MAP * ~NOTFOUND", "EXCLUDE localhost"]
+    arguments = [
+        *QUIET,
+        f"--host-resolver-rules={', '.join(rules)}",
+        "--ignore-certificate-errors",  # it has never heard of who issued ours
+        "--short-reporting-delay",  # a report waits for a minute otherwise
+    ]
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses root
-    arguments = [*QUIET, "--no-sandbox"] if is_root else QUIET
+    if is_root:
+        arguments.append("--no-sandbox")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
@@ -32,14 +66,21 @@ def chromium() -> Iterator["Browser"]:
 
 
 @pytest.fixture
-def page(chromium: "Browser") -> Iterator["Page"]:
-    """Yield a page of a fresh profile; fail if the browser complained about anything of ours."""
-    complaints: list[str] = []
+def context(chromium: "Browser") -> Iterator["BrowserContext"]:
+    """Yield a fresh profile."""
     context = chromium.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: "BrowserContext") -> Iterator["Page"]:
+    """Yield a page; fail if the browser complained about anything of ours."""
+    complaints: list[str] = []
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
-    context.close()
+    page.close()
     # Chromium also notes every answer of 400 and up, which the tests ask for.
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import env_file
+from tests.production import VARIABLES
 from tests.servers import copy, free_port, served
-from tests.test_development import STARTABLE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -16,7 +16,7 @@ def test_a_person_fills_in_the_form(page: "Page", tmp_path: Path) -> None:
     env_file.create(str(root / ".env"))
     port = free_port()
     command = ("flask", "run", "--debug", "--port", str(port))
-    with served(port, *command, variables=STARTABLE, root=root):
+    with served(port, *command, variables=VARIABLES, root=root):
         page.goto(f"http://localhost:{port}/")
         page.get_by_role("link", name="Try the form").click()
         page.get_by_role("button", name="Send").click()

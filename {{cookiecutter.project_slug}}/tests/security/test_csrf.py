@@ -1,13 +1,12 @@
 """Another site cannot send our forms in a visitor's name."""
 
 import time
-from collections.abc import Callable
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import HOST, ORIGIN, UNSAFE_METHODS, csrf_token
+from tests.conftest import UNSAFE_METHODS, MakeApp, csrf_token
+from tests.production import HOST, ORIGIN
 
 GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
 FOREIGN = [
@@ -40,7 +39,7 @@ def test_a_form_without_a_session_is_refused(client: FlaskClient) -> None:
     assert client.post("/contact", data={**GOOD, "csrf_token": token}).status_code == 400
 
 
-def test_the_token_of_another_session_is_refused(make_app: Callable[..., Flask]) -> None:
+def test_the_token_of_another_session_is_refused(make_app: MakeApp) -> None:
     app = make_app()
     attacker, visitor = app.test_client(), app.test_client()
     token = csrf_token(attacker.get("/contact"))
@@ -51,7 +50,7 @@ def test_the_token_of_another_session_is_refused(make_app: Callable[..., Flask])
 @pytest.mark.parametrize("method", UNSAFE_METHODS)
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
 def test_every_unsafe_method_needs_a_token(
-    make_app: Callable[..., Flask], method: str, content_type: str
+    make_app: MakeApp, method: str, content_type: str
 ) -> None:
     app = make_app()
     app.add_url_rule("/change", view_func=lambda: "changed", methods=UNSAFE_METHODS)
@@ -66,7 +65,9 @@ def test_every_unsafe_method_needs_a_token(
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_a_foreign_origin_is_refused_with_a_good_token(client: FlaskClient, origin: str) -> None:
     data = {**GOOD, "csrf_token": csrf_token(client.get("/contact"))}
-    assert client.post("/contact", data=data, origin=origin).status_code == 403
+    answer = client.post("/contact", data=data, origin=origin)
+    assert answer.status_code == 403
+    assert "This request came from another site." in answer.text
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_form_may_stay_open_as_long_as_its_session(
     assert client.post("/contact", data=data).status_code == 303
 
 
-def test_an_open_form_lives_through_a_change_of_key(make_app: Callable[..., Flask]) -> None:
+def test_an_open_form_lives_through_a_change_of_key(make_app: MakeApp) -> None:
     old, new = "old-key-" + "0123456789abcdef" * 3, "new-key-" + "0123456789abcdef" * 3
     before = make_app(SECRET_KEY=old).test_client()
     page = before.get("/contact")
@@ -115,6 +116,11 @@ def test_an_open_form_lives_through_a_change_of_key(make_app: Callable[..., Flas
         assert answer.status_code == status
 
 
-def test_no_view_is_exempt(make_app: Callable[..., Flask]) -> None:
-    csrf = make_app().extensions["csrf"]
-    assert csrf._exempt_views | csrf._exempt_blueprints == set()
+def test_one_view_is_exempt_and_reads_no_session(make_app: MakeApp) -> None:
+    app = make_app()
+    csrf = app.extensions["csrf"]
+    assert csrf._exempt_views | csrf._exempt_blueprints == {"app.reports.csp_report"}
+    exempt = [name for name, view in app.view_functions.items() if hasattr(view, "csrf_exempt")]
+    assert exempt == ["reports.csp_report"]
+    answer = app.test_client().post("/csp-report", json={}, origin="https://evil.example")
+    assert "Vary" not in answer.headers

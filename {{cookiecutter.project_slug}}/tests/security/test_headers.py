@@ -1,16 +1,16 @@
 """No answer of ours leaves without the headers that bind the browser."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flask import Flask, Response, render_template_string
+from flask import Flask, Response, abort, render_template_string
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.problem import Refusal
-from tests.conftest import HOST
+from tests.conftest import MakeApp
+from tests.production import HOST
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -41,7 +41,10 @@ PAGE_POLICY = {
     "object-src 'none'",
     "frame-ancestors 'none'",
     "upgrade-insecure-requests",
+    "report-uri /csp-report",
+    "report-to csp",
 }
+STATUSES = (400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503)
 
 
 def assert_headers(answer: TestResponse, scheme: str = "https") -> None:
@@ -60,6 +63,7 @@ def assert_headers(answer: TestResponse, scheme: str = "https") -> None:
     else:
         assert policy == DATA_POLICY
     is_page = answer.mimetype == "text/html"
+    assert headers.get("Reporting-Endpoints") == ('csp="/csp-report"' if is_page else None)
     embedder = "require-corp" if is_page or answer.status_code < 400 else None
     assert headers.get("Cross-Origin-Embedder-Policy") == embedder
     if answer.request.path.startswith("/static/") and answer.status_code == 200:
@@ -74,11 +78,13 @@ def broken() -> str:
 
 
 @pytest.fixture
-def every_kind(make_app: Callable[..., Flask]) -> Flask:
+def every_kind(make_app: MakeApp) -> Flask:
     """Return an application that can be made to answer in every way."""
     app = make_app()
     app.add_url_rule("/broken", view_func=broken)
     app.add_url_rule("/json", view_func=lambda: {"a": 1})
+    for prefix in ("", "/api"):
+        app.add_url_rule(f"{prefix}/abort/<int:code>", prefix, view_func=abort)
     return app
 
 
@@ -96,7 +102,15 @@ def every_kind(make_app: Callable[..., Flask]) -> Flask:
         ("GET", "/static/nowhere", 404),
         ("GET", "/api/nowhere", 404),
         ("DELETE", "/contact", 405),
+        ("POST", "/api/ping", 400),
+        ("POST", "/csp-report", 415),
+        ("GET", "/.well-known/security.txt", 200),
         ("GET", "/broken", 500),
+        *(
+            ("GET", f"{prefix}/abort/{status}", status)
+            for prefix in ("", "/api")
+            for status in STATUSES
+        ),
     ],
 )
 def test_every_kind_of_answer(
@@ -108,18 +122,21 @@ def test_every_kind_of_answer(
     assert_headers(answer, scheme)
 
 
-@pytest.mark.parametrize("path", ["/", "/json"])
-def test_an_after_request_that_raises_takes_no_header_away(every_kind: Flask, path: str) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("path", ["/", "/json", "/api/ping"])
+def test_an_after_request_that_raises_takes_no_header_away(
+    every_kind: Flask, path: str, scheme: str
+) -> None:
     @every_kind.after_request
     def raises(response: Response) -> Response:
         raise RuntimeError("the attack")
 
-    answer = every_kind.test_client().get(path)
+    answer = every_kind.test_client().get(path, base_url=f"{scheme}://{HOST}")
     assert answer.status_code == 500
-    assert_headers(answer)
+    assert_headers(answer, scheme)
 
 
-def test_every_page_has_a_nonce_of_its_own(make_app: Callable[..., Flask]) -> None:
+def test_every_page_has_a_nonce_of_its_own(make_app: MakeApp) -> None:
     app = make_app()
     app.add_url_rule("/page", view_func=lambda: render_template_string("{{ csp_nonce() }}"))
     nonces = set()
@@ -137,7 +154,7 @@ def test_a_refused_form_has_a_nonce_too(client: FlaskClient) -> None:
     assert re.search(r"script-src[^;]* 'nonce-[\w-]{22,}'", policy)
 
 
-def test_a_second_application_changes_nothing_for_the_first(make_app: Callable[..., Flask]) -> None:
+def test_a_second_application_changes_nothing_for_the_first(make_app: MakeApp) -> None:
     first = make_app()
     make_app(HSTS_INCLUDE_SUBDOMAINS=False, CSP_EXTRA={"img-src": ["https://images.example.com"]})
     answer = first.test_client().get("/contact")
@@ -146,7 +163,7 @@ def test_a_second_application_changes_nothing_for_the_first(make_app: Callable[.
     assert "; Secure;" in answer.headers["Set-Cookie"]
 
 
-def test_each_loosening_is_one_setting(make_app: Callable[..., Flask]) -> None:
+def test_each_loosening_is_one_setting(make_app: MakeApp) -> None:
     app = make_app(
         HSTS_INCLUDE_SUBDOMAINS=False,
         CROSS_ORIGIN_EMBEDDER_POLICY="credentialless",
@@ -161,9 +178,7 @@ def test_each_loosening_is_one_setting(make_app: Callable[..., Flask]) -> None:
         assert "frame-src https://a.example" in directives
 
 
-def test_a_file_with_a_hash_in_its_name_is_kept(
-    make_app: Callable[..., Flask], tmp_path: Path
-) -> None:
+def test_a_file_with_a_hash_in_its_name_is_kept(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
     app.static_folder = str(tmp_path)
     (tmp_path / "style.3f9a2c1b.css").write_text("")
@@ -186,20 +201,18 @@ def test_a_file_with_a_hash_in_its_name_is_kept(
     ],
 )
 def test_a_source_that_lets_everyone_in_is_refused(
-    make_app: Callable[..., Flask], directive: str, source: str
+    make_app: MakeApp, directive: str, source: str
 ) -> None:
     with pytest.raises(Refusal, match="csp-extra-open"):
         make_app(CSP_EXTRA={directive: [source]})
 
 
 @pytest.mark.parametrize("directive", ["default-src", "base-uri", "frame-ancestors", "img_src"])
-def test_a_directive_that_must_stay_closed_is_refused(
-    make_app: Callable[..., Flask], directive: str
-) -> None:
+def test_a_directive_that_must_stay_closed_is_refused(make_app: MakeApp, directive: str) -> None:
     with pytest.raises(Refusal, match="csp-extra-directive"):
         make_app(CSP_EXTRA={directive: ["https://a.example"]})
 
 
-def test_an_unknown_embedder_policy_is_refused(make_app: Callable[..., Flask]) -> None:
+def test_an_unknown_embedder_policy_is_refused(make_app: MakeApp) -> None:
     with pytest.raises(Refusal, match="coep-unknown"):
         make_app(CROSS_ORIGIN_EMBEDDER_POLICY="none")

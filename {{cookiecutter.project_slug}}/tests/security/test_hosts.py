@@ -1,13 +1,11 @@
 """Nobody can make us answer, redirect or link for a name that is not ours."""
 
-from collections.abc import Callable
-
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from app.problem import Refusal
-from tests.conftest import HOST
+from tests.conftest import MakeApp
+from tests.production import HOST
 
 STRANGERS = [
     "evil.example",
@@ -40,14 +38,14 @@ def test_a_port_does_not_make_a_host_strange(client: FlaskClient) -> None:
 
 
 def test_a_leading_dot_means_subdomains_and_nothing_like_them(
-    make_app: Callable[..., Flask],
+    make_app: MakeApp,
 ) -> None:
     client = make_app(TRUSTED_HOSTS=[".example.com"]).test_client()
     assert client.get("/", headers={"Host": "a.example.com"}).status_code == 200
     assert client.get("/", headers={"Host": "aexample.com"}).status_code == 400
 
 
-def test_no_hosts_would_mean_all_hosts(make_app: Callable[..., Flask]) -> None:
+def test_no_hosts_would_mean_all_hosts(make_app: MakeApp) -> None:
     with pytest.raises(Refusal, match="hosts-empty"):
         make_app(TRUSTED_HOSTS=[])
 
@@ -65,6 +63,6 @@ def test_no_hosts_would_mean_all_hosts(make_app: Callable[..., Flask]) -> None:
         "[::1]",
     ],
 )
-def test_a_name_that_never_matches_is_refused(make_app: Callable[..., Flask], host: str) -> None:
+def test_a_name_that_never_matches_is_refused(make_app: MakeApp, host: str) -> None:
     with pytest.raises(Refusal, match="host-never-matches"):
         make_app(TRUSTED_HOSTS=[host])

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from tests.conftest import HOST
+from tests.production import HOST
 
 HTTP = f"http://{HOST}"
 

@@ -1,13 +1,13 @@
 """A visitor cannot choose the address, scheme, host or link that we believe."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flask import Flask, request, url_for
+from flask import request, url_for
 
 from app.problem import Refusal
-from tests.conftest import HOST
+from tests.conftest import MakeApp
+from tests.production import HOST
 
 CHAIN = "6.6.6.6, 203.0.113.9, 198.51.100.1"
 
@@ -15,9 +15,7 @@ CHAIN = "6.6.6.6, 203.0.113.9, 198.51.100.1"
 @pytest.mark.parametrize(
     ("hops", "seen"), [(0, "127.0.0.1"), (1, "198.51.100.1"), (2, "203.0.113.9")]
 )
-def test_the_address_is_counted_from_the_right(
-    make_app: Callable[..., Flask], hops: int, seen: str
-) -> None:
+def test_the_address_is_counted_from_the_right(make_app: MakeApp, hops: int, seen: str) -> None:
     app = make_app(PROXY_HOPS=hops)
     app.add_url_rule("/address", view_func=lambda: str(request.remote_addr))
     answer = app.test_client().get(
@@ -37,9 +35,7 @@ def test_the_address_is_counted_from_the_right(
         {"Forwarded": "proto=https"},
     ],
 )
-def test_without_a_proxy_nobody_can_claim_https(
-    make_app: Callable[..., Flask], forged: dict[str, str]
-) -> None:
+def test_without_a_proxy_nobody_can_claim_https(make_app: MakeApp, forged: dict[str, str]) -> None:
     answer = (
         make_app(PROXY_HOPS=0).test_client().get("/", base_url=f"http://{HOST}", headers=forged)
     )
@@ -47,7 +43,7 @@ def test_without_a_proxy_nobody_can_claim_https(
     assert "Strict-Transport-Security" not in answer.headers
 
 
-def test_only_the_nearest_proxy_says_which_scheme(make_app: Callable[..., Flask]) -> None:
+def test_only_the_nearest_proxy_says_which_scheme(make_app: MakeApp) -> None:
     client = make_app().test_client()
     answer = client.get(
         "/", base_url=f"http://{HOST}", headers={"X-Forwarded-Proto": "https, http"}
@@ -55,7 +51,7 @@ def test_only_the_nearest_proxy_says_which_scheme(make_app: Callable[..., Flask]
     assert answer.status_code == 308
 
 
-def test_two_hops_and_one_scheme_make_no_endless_redirect(make_app: Callable[..., Flask]) -> None:
+def test_two_hops_and_one_scheme_make_no_endless_redirect(make_app: MakeApp) -> None:
     client = make_app(PROXY_HOPS=2).test_client()
     answer = client.get("/", base_url=f"http://{HOST}", headers={"X-Forwarded-Proto": "https"})
     assert answer.status_code == 200
@@ -71,7 +67,7 @@ FORGED_LINKS = {
 
 
 @pytest.mark.parametrize("hops", [0, 1, 2])
-def test_a_redirect_cannot_be_poisoned(make_app: Callable[..., Flask], hops: int) -> None:
+def test_a_redirect_cannot_be_poisoned(make_app: MakeApp, hops: int) -> None:
     client = make_app(PROXY_HOPS=hops).test_client()
     answer = client.get("/contact?a=b", base_url=f"http://{HOST}", headers=FORGED_LINKS)
     assert answer.status_code == 308
@@ -79,18 +75,18 @@ def test_a_redirect_cannot_be_poisoned(make_app: Callable[..., Flask], hops: int
 
 
 @pytest.mark.parametrize("hops", [0, 1, 2])
-def test_a_link_cannot_be_poisoned(make_app: Callable[..., Flask], hops: int) -> None:
+def test_a_link_cannot_be_poisoned(make_app: MakeApp, hops: int) -> None:
     app = make_app(PROXY_HOPS=hops)
     app.add_url_rule("/link", view_func=lambda: url_for("pages.contact", _external=True))
     assert app.test_client().get("/link", headers=FORGED_LINKS).text == f"https://{HOST}/contact"
 
 
 @pytest.mark.parametrize("hops", [-1, 6])
-def test_hops_that_cannot_be_counted_are_refused(make_app: Callable[..., Flask], hops: int) -> None:
+def test_hops_that_cannot_be_counted_are_refused(make_app: MakeApp, hops: int) -> None:
     with pytest.raises(Refusal, match="proxy-hops"):
         make_app(PROXY_HOPS=hops)
 
 
-def test_half_a_certificate_is_refused(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+def test_half_a_certificate_is_refused(make_app: MakeApp, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"(?s)tls-file-missing.*tls-file-unnamed"):
         make_app(TLS_CERT_FILE=str(tmp_path / "cert.pem"))

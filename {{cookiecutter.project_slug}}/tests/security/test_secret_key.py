@@ -1,17 +1,17 @@
 """No key that somebody could guess or already has ever signs anything."""
 
 import string
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
 from app import checks, config
 from app.problem import Refusal
+from tests.conftest import MakeApp
+from tests.production import KEY
 
-KEY, OLD = (name + "0123456789abcdef" * 3 for name in ("production-key-", "old-key-"))
+OLD = "old-key-" + "0123456789abcdef" * 3
 STRANGERS_KEY = "key-of-another-project-" + "0123456789abcdef" * 2
 
 
@@ -20,7 +20,10 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return the root of a project with settings and no .env, in a directory of other projects."""
     root = tmp_path / "projects" / "ours"
     root.mkdir(parents=True)
-    (root / "settings.toml").write_text('TRUSTED_HOSTS = ["app.example.com"]\n')
+    (root / "settings.toml").write_text(
+        'TRUSTED_HOSTS = ["app.example.com"]\n'
+        'SECURITY_CONTACT = "mailto:security@example.com"\nSECURITY_TXT_EXPIRES = "2100-01-01"\n'
+    )
     monkeypatch.setattr(config, "ROOT", root)
     monkeypatch.chdir(root)
     return root
@@ -48,7 +51,7 @@ def problem_ids(source: str) -> list[str]:
     ],
 )
 def test_a_key_that_can_be_guessed_is_refused(
-    make_app: Callable[..., Flask], weak: object, problem: str
+    make_app: MakeApp, weak: object, problem: str
 ) -> None:
     with pytest.raises(Refusal, match=problem) as refusal:
         make_app(SECRET_KEY=weak)
@@ -56,14 +59,12 @@ def test_a_key_that_can_be_guessed_is_refused(
 
 
 @pytest.mark.parametrize("fallback", ["", "d", "dev", "k" * 64])
-def test_a_weak_fallback_is_refused_as_a_weak_key_is(
-    make_app: Callable[..., Flask], fallback: str
-) -> None:
+def test_a_weak_fallback_is_refused_as_a_weak_key_is(make_app: MakeApp, fallback: str) -> None:
     with pytest.raises(Refusal, match="secret-key-fallback-weak"):
         make_app(SECRET_KEY_FALLBACKS=[OLD, fallback])
 
 
-def test_a_fallback_that_is_text_would_be_one_key_a_letter(make_app: Callable[..., Flask]) -> None:
+def test_a_fallback_that_is_text_would_be_one_key_a_letter(make_app: MakeApp) -> None:
     with pytest.raises(Refusal, match="secret-key-fallbacks-not-a-list"):
         make_app(SECRET_KEY_FALLBACKS=OLD)
 

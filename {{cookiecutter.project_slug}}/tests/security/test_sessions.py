@@ -9,7 +9,8 @@ from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
 from app.problem import Refusal
-from tests.conftest import HOST, csrf_token, set_cookie
+from tests.conftest import MakeApp, csrf_token, set_cookie
+from tests.production import HOST
 
 
 def test_the_first_cookie_has_every_attribute(client: FlaskClient) -> None:
@@ -18,7 +19,7 @@ def test_the_first_cookie_has_every_attribute(client: FlaskClient) -> None:
     assert set(attributes) == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
 
 
-def test_the_attributes_are_set_before_the_first_request(make_app: Callable[..., Flask]) -> None:
+def test_the_attributes_are_set_before_the_first_request(make_app: MakeApp) -> None:
     config = make_app().config
     assert config["SESSION_COOKIE_SECURE"] is True
     assert config["SESSION_COOKIE_HTTPONLY"] is True
@@ -50,22 +51,20 @@ def forged(key: str, digest: Callable[..., object]) -> str:
     ("digest", "believed"), [(hashlib.sha256, "admin"), (hashlib.sha1, "nobody")]
 )
 def test_only_sha_256_signs(
-    make_app: Callable[..., Flask], key: str, digest: Callable[..., object], believed: str
+    make_app: MakeApp, key: str, digest: Callable[..., object], believed: str
 ) -> None:
     client = visits(make_app())
     client.set_cookie("__Host-session", forged(key, digest), domain=HOST)
     assert client.get("/who").text == believed
 
 
-def test_a_cookie_of_another_name_is_not_believed(make_app: Callable[..., Flask], key: str) -> None:
+def test_a_cookie_of_another_name_is_not_believed(make_app: MakeApp, key: str) -> None:
     client = visits(make_app())
     client.set_cookie("session", forged(key, hashlib.sha256), domain=HOST)
     assert client.get("/who").text == "nobody"
 
 
-def test_an_old_session_is_forgotten(
-    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_session_is_forgotten(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     client = make_app(PERMANENT_SESSION_LIFETIME=3_600).test_client()
     token = csrf_token(client.get("/contact"))
     monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 4_102_444_800)
@@ -73,8 +72,6 @@ def test_an_old_session_is_forgotten(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 31 * 86_400 + 1])
-def test_a_lifetime_that_is_none_or_endless_is_refused(
-    make_app: Callable[..., Flask], seconds: int
-) -> None:
+def test_a_lifetime_that_is_none_or_endless_is_refused(make_app: MakeApp, seconds: int) -> None:
     with pytest.raises(Refusal, match="session-lifetime"):
         make_app(PERMANENT_SESSION_LIFETIME=seconds)

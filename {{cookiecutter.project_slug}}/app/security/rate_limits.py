@@ -1,0 +1,173 @@
+"""Bound how often one client may ask: guessing, flooding and spam live on repetition.
+
+Two limits, both counted before anything else is done with the request (ASVS 2.4.1):
+RATELIMIT_DEFAULT over everything together, and RATELIMIT_STRICT for each purpose that a view is
+marked with. A view is marked, not wrapped, so that no order of decorators can lose the limit.
+"""
+
+import importlib.util
+import ipaddress
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from flask import Config, Flask, Response, current_app, request
+from flask_limiter import ApplicationLimit, Limiter
+from limits import parse_many
+
+from ..problem import Problem
+
+View = TypeVar("View", bound=Callable[..., object])
+
+SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
+# A store that hangs must not hang the visitor.
+STORE_TIMEOUT_S = 0.5
+
+
+def strict(purpose: str) -> Callable[[View], View]:
+    """Mark a view: its POST requests spend RATELIMIT_STRICT, counted per client and purpose."""
+
+    def mark(view: View) -> View:
+        vars(view)["strict_purpose"] = purpose
+        return view
+
+    return mark
+
+
+def init_app(app: Flask) -> None:
+    """Count every request but preflights, static files and the health paths.
+
+    When the store is down, each process counts for itself until it is back.
+    """
+    uri = app.config["RATELIMIT_STORAGE_URI"]
+    timeouts = {"socket_connect_timeout": STORE_TIMEOUT_S, "socket_timeout": STORE_TIMEOUT_S}
+    limiter = Limiter(  # one per app: a shared one keeps the last app's store for all
+        client_key,
+        application_limits=[
+            ApplicationLimit(app.config["RATELIMIT_DEFAULT"], scope="default"),
+            ApplicationLimit(
+                app.config["RATELIMIT_STRICT"],
+                scope=lambda _endpoint: _purpose() or "",
+                exempt_when=lambda: _purpose() is None,
+            ),
+        ],
+        # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
+        default_limits_exempt_when=lambda: True,
+        strategy="moving-window",  # fixed-window let 9 through where 5 are allowed
+        fail_on_first_breach=False,  # a request over one limit spends the other as well
+        in_memory_fallback_enabled=True,
+        storage_options={} if uri.startswith("memory") else timeouts,  # type: ignore[arg-type]
+    )
+    limiter.request_filter(lambda: request.method == "OPTIONS")
+    limiter.init_app(app)
+    app.extensions["rate_limits"] = limiter
+    app.after_request(_tell)
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Yield limits that Flask-Limiter would log and drop, and stores that cannot be used."""
+    for name in ("RATELIMIT_DEFAULT", "RATELIMIT_STRICT"):
+        try:
+            unlimited = any(item.amount < 1 for item in parse_many(config[name]))
+        except ValueError:
+            unlimited = True
+        if unlimited:
+            yield Problem(
+                "rate-limit-unreadable",
+                f"{name}: {config[name]!r} is not a limit.",
+                f'A number per second, minute, hour or day: {name} = "5 per minute"',
+            )
+    scheme = urlsplit(config["RATELIMIT_STORAGE_URI"]).scheme
+    if scheme != "memory" and scheme not in SERVERS:
+        yield Problem(
+            "rate-limit-store-unknown",
+            f"RATELIMIT_STORAGE_URI begins with {scheme!r}.",
+            'One of memory://, redis://, rediss://, valkey://, valkeys://: "redis://10.0.0.5:6379"',
+        )
+    elif scheme in SERVERS and not importlib.util.find_spec(SERVERS[scheme]):
+        yield Problem(
+            "rate-limit-store-library",
+            f"RATELIMIT_STORAGE_URI: the library for {scheme}:// is not installed.",
+            f'Type: uv add "limits[{SERVERS[scheme]}]"',
+        )
+
+
+def client_key() -> str:
+    """Return whose request this is, as the counted proxies tell it; never an empty text.
+
+    All addresses of an IPv6 /64 are one client: a household or a server has them all.
+    What is no address, as on a unix socket, shares one bucket.
+    """
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if not address.ipv4_mapped:
+            return str(ipaddress.ip_network((address.packed, 64), strict=False))
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def retry_after_s() -> int | None:
+    """Return in how many seconds to come back, if this request was over a limit."""
+    waits = [state.wait_s for state in _states() if state.breached]
+    return max(1, *waits) if waits else None
+
+
+def store_answers() -> bool:
+    """Return whether the store of the counts can be reached."""
+    return bool(_limiter().storage.check())
+
+
+def _limiter() -> Limiter:
+    limiter: Limiter = current_app.extensions["rate_limits"]
+    return limiter
+
+
+def _purpose() -> str | None:
+    view = current_app.view_functions.get(request.endpoint or "")
+    return getattr(view, "strict_purpose", None) if request.method == "POST" else None
+
+
+class _State(NamedTuple):
+    """What one limit says of this request."""
+
+    name: str
+    amount: int
+    window_s: int
+    remaining: int
+    wait_s: int
+    breached: bool
+
+
+def _states() -> list[_State]:
+    try:
+        return [
+            _State(
+                name=f"{limit.request_args[-1]}-{limit.limit.get_expiry()}s",
+                amount=limit.limit.amount,
+                window_s=limit.limit.get_expiry(),
+                remaining=limit.remaining,
+                wait_s=max(0, math.ceil(limit.window.reset_time - time.time())),
+                breached=limit.breached,
+            )
+            for limit in _limiter().current_limits
+        ]
+    except Exception:  # whatever the store's library raises: it died after the count
+        current_app.logger.exception("The limits of this request cannot be told")
+        return []
+
+
+def _tell(response: Response) -> Response:
+    """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
+    if states := _states():
+        response.headers["RateLimit-Policy"] = ", ".join(
+            f'"{state.name}";q={state.amount};w={state.window_s}' for state in states
+        )
+        response.headers["RateLimit"] = ", ".join(
+            f'"{state.name}";r={state.remaining};t={state.wait_s}' for state in states
+        )
+    return response

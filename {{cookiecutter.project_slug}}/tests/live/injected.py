@@ -1,0 +1,21 @@
+"""Our application with a hole in it: one more page, into which somebody wrote a script."""
+
+from flask import Flask, render_template_string
+
+import app
+
+INJECTED = """<!doctype html><title>ours</title>
+<script>document.title = "owned"</script>
+<body onload="document.title = 'owned'">
+"""
+OURS = """<!doctype html><title>blank</title>
+<script nonce="{{ csp_nonce() }}">document.title = "ours"</script>
+"""
+
+
+def create_app() -> Flask:
+    """Return the application, and beside the hole a page whose script is our own."""
+    application = app.create_app()
+    application.add_url_rule("/injected", "injected", lambda: INJECTED)
+    application.add_url_rule("/ours", "ours", lambda: render_template_string(OURS))
+    return application

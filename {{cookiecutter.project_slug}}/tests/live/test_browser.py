@@ -1,0 +1,225 @@
+"""What the visitor's own browser does with our headers.
+
+The attacks: a page of another site, of a sibling subdomain or of no origin reads an answer, or
+makes the browser send something in the visitor's name; a script that somebody wrote into a page of
+ours runs; a page of ours is shown in a frame of another site. And what has to go on working.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.live.conftest import LIMITED
+from tests.live.sites import EVIL, SIBLING
+from tests.production import FRONT_END, HOST, ORIGIN, VARIABLES
+from tests.servers import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Frame, Page
+
+pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
+
+CSRF, PING = f"{ORIGIN}/api/csrf", f"{ORIGIN}/api/ping"
+REFUSAL_S = 5
+REPORTS_S = 75  # Chromium may keep a report for a minute
+
+ASK = """async ([url, options]) => {
+    try {
+        const answer = await fetch(url, {credentials: "include", ...options});
+        const headers = Object.fromEntries(answer.headers);
+        return {status: answer.status, headers, body: await answer.json()};
+    } catch (error) {
+        return String(error);
+    }
+}"""
+JSON = {"Content-Type": "application/json"}
+UNREADABLE = "TypeError: Failed to fetch"
+
+SEND_FORM = """(url) => {
+    document.body.innerHTML = `
+        <iframe name="hidden"></iframe>
+        <form method="post" action="${url}" target="hidden" enctype="text/plain">
+          <input name='{"message": "' value='"}'>
+        </form>`;
+    document.forms[0].submit();
+}"""
+
+ADD_FRAME = """(attributes) => new Promise((resolve) => {
+    const frame = Object.assign(document.createElement("iframe"), attributes);
+    frame.onload = () => resolve();
+    document.body.append(frame);
+})"""
+SANDBOX = {"sandbox": "allow-scripts allow-forms", "srcdoc": "<title>sandbox</title>"}
+
+SET_COOKIE = """(name) => {
+    document.cookie = `${name}=theirs; Domain=example.com; Path=/; Secure`;
+}"""
+
+Gunicorn = Callable[..., AbstractContextManager[None]]
+Recorded = Callable[[str, int, float], list[dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def gunicorn(ports: Mapping[str, int], tls: tuple[str, str]) -> Gunicorn:
+    """Return a function that has gunicorn serve a name of ours, ending TLS itself."""
+
+    def serve(name: str, *arguments: str, **settings: str) -> AbstractContextManager[None]:
+        variables = {
+            **VARIABLES,
+            "APP_PROXY_HOPS": "0",
+            "APP_TLS_CERT_FILE": tls[0],
+            "APP_TLS_KEY_FILE": tls[1],
+            "APP_TRUSTED_HOSTS": name,
+            **settings,
+        }
+        # PORT would listen on every address of this machine, and the key of VARIABLES is known.
+        bind = f"127.0.0.1:{ports[name]}"
+        return served(ports[name], "gunicorn", "--bind", bind, *arguments, variables=variables)
+
+    return serve
+
+
+@pytest.fixture(scope="module", autouse=True)
+def log(gunicorn: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield the log of our application, served with an injected script in one of its pages."""
+    log = tmp_path_factory.mktemp("log") / "gunicorn.log"
+    with gunicorn(HOST, "--error-logfile", str(log), "tests.live.injected:create_app()"):
+        yield log
+
+
+@pytest.fixture
+def recorded(log: Path) -> Recorded:
+    """Return a function that waits for so many lines about an event since the test began."""
+    start = log.stat().st_size
+
+    def wait(event: str, count: int, seconds: float) -> list[dict[str, str]]:
+        deadline = time.monotonic() + seconds
+        while True:
+            lines = log.read_bytes()[start:].splitlines()
+            records = [json.loads(line) for line in lines if line.startswith(b"{")]
+            found = [record for record in records if record["event"] == event]
+            if len(found) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+    return wait
+
+
+@pytest.fixture
+def visitor(context: "BrowserContext") -> "Page":
+    """Return a page of somebody who has a session with us."""
+    page = context.new_page()
+    page.goto(f"{ORIGIN}/contact")
+    return page
+
+
+@pytest.fixture(params=[EVIL, SIBLING, "null"])
+def attacker(request: pytest.FixtureRequest, visitor: "Page") -> "Frame":
+    """Return a frame of that origin, which the visitor has come to."""
+    if request.param == "null":
+        visitor.goto(FRONT_END)
+        visitor.evaluate(ADD_FRAME, SANDBOX)
+    else:
+        visitor.goto(request.param)
+    frame = visitor.frames[-1]
+    assert frame.evaluate("self.origin") == request.param
+    return frame
+
+
+def ask(frame: "Frame | Page", url: str, **options: object) -> Any:  # noqa: ANN401
+    """Fetch with cookies from where a page is; return the answer, or why there is none."""
+    return frame.evaluate(ASK, [url, options])
+
+
+def test_an_allowed_site_calls_the_api(page: "Page") -> None:
+    page.goto(FRONT_END)
+    token = ask(page, CSRF)["body"]["csrf_token"]
+    headers = {**JSON, "X-CSRFToken": token}
+    answer = ask(page, PING, method="POST", headers=headers, body='{"message": "hello"}')
+    assert answer["status"] == 200
+    assert answer["body"] == {"message": "hello"}
+    assert re.fullmatch(r'"default-60s";q=\d+;w=60', answer["headers"]["ratelimit-policy"])
+    assert re.fullmatch(r'"default-60s";r=\d+;t=\d+', answer["headers"]["ratelimit"])
+    assert re.fullmatch(r"[0-9a-f]{32}", answer["headers"]["x-request-id"])
+
+
+def test_an_allowed_site_reads_why_it_was_refused(page: "Page") -> None:
+    page.goto(FRONT_END)
+    answer = ask(page, PING, method="POST", headers=JSON, body="{}")
+    assert answer["status"] == answer["body"]["status"] == 400
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    assert answer["headers"]["x-request-id"] == answer["body"]["request_id"]
+    assert {"ratelimit", "ratelimit-policy"} <= answer["headers"].keys()
+
+
+def test_an_allowed_site_reads_when_to_come_back(page: "Page", gunicorn: Gunicorn) -> None:
+    page.goto(FRONT_END)
+    with gunicorn(LIMITED, APP_RATELIMIT_DEFAULT="2 per minute"):
+        *answers, refused = [ask(page, f"https://{LIMITED}/api/ping") for _ in range(3)]
+    assert [answer["status"] for answer in answers] == [200, 200]
+    assert refused["status"] == refused["body"]["status"] == 429
+    assert refused["headers"]["content-type"] == "application/problem+json"
+    assert refused["headers"]["ratelimit-policy"] == '"default-60s";q=2;w=60'
+    assert refused["headers"]["ratelimit"].startswith('"default-60s";r=0;')
+    assert f"in {refused['headers']['retry-after']} seconds" in refused["body"]["detail"]
+
+
+def test_another_site_can_neither_read_nor_change_anything(
+    attacker: "Frame", context: "BrowserContext", recorded: Recorded
+) -> None:
+    cookies = context.cookies()
+    forged = {**JSON, "X-CSRFToken": "forged"}
+    assert ask(attacker, CSRF) == UNREADABLE
+    assert ask(attacker, PING, method="POST", headers=forged, body="{}") == UNREADABLE
+    assert ask(attacker, PING, method="POST", mode="no-cors", body="{}") == UNREADABLE
+    attacker.evaluate(SEND_FORM, PING)
+    # The browser itself keeps the one with JSON back: its preflight was not answered as it needs.
+    refusals = recorded("origin-refused", 2, REFUSAL_S)
+    assert [refusal["endpoint"] for refusal in refusals] == ["api.echo", "api.echo"]
+    assert context.cookies() == cookies
+
+
+def test_an_injected_script_does_not_run_and_is_reported(
+    context: "BrowserContext", recorded: Recorded
+) -> None:
+    page = context.new_page()
+    page.goto(f"{ORIGIN}/injected")
+    assert page.title() == "ours"
+    reports = recorded("csp-violation", 2, REPORTS_S)
+    assert {report["directive"] for report in reports} == {"script-src-elem", "script-src-attr"}
+    assert {report["document"] for report in reports} == {f"{ORIGIN}/injected"}
+
+
+def test_a_script_of_ours_runs(page: "Page") -> None:
+    page.goto(f"{ORIGIN}/ours")
+    assert page.title() == "ours"
+
+
+def test_a_person_sends_the_form(page: "Page") -> None:
+    page.goto(f"{ORIGIN}/contact")
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Your email address").fill("ada@example.com")
+    page.get_by_label("Your message").fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    assert page.get_by_role("status").inner_text().startswith("Thank you, Ada.")
+
+
+def test_a_sibling_subdomain_cannot_set_the_cookie(visitor: "Page") -> None:
+    (cookie,) = visitor.context.cookies()
+    assert cookie["name"] == "__Host-session"
+    assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Lax")
+    visitor.goto(SIBLING)
+    visitor.evaluate(SET_COOKIE, cookie["name"])
+    assert visitor.context.cookies() == [cookie]
+
+
+def test_another_site_cannot_frame_a_page(visitor: "Page") -> None:
+    visitor.goto(EVIL)
+    visitor.evaluate(ADD_FRAME, {"src": f"{ORIGIN}/"})
+    assert visitor.frames[-1].url == "chrome-error://chromewebdata/"

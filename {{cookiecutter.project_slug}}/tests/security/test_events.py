@@ -1,0 +1,79 @@
+"""Every refusal leaves one line, and nothing a client sends makes another."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.conftest import MakeApp, api_token, csrf_token
+from tests.production import HOST
+
+REFUSALS: dict[str, Callable[[FlaskClient], TestResponse]] = {
+    "host-refused": lambda client: client.get("/", headers={"Host": "evil.example"}),
+    "http-refused": lambda client: client.post("/contact", base_url=f"http://{HOST}"),
+    "origin-refused": lambda client: client.post("/contact", origin="https://evil.example"),
+    "csrf-refused": lambda client: client.post("/contact"),
+    "size-refused": lambda client: client.post("/contact", data=b"x" * 1_000_001),
+    "limit-exceeded": lambda client: [client.get("/") for _ in range(121)][-1],
+}
+
+
+def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """Return the security log so far."""
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines() if line[0] == "{"]
+
+
+@pytest.mark.parametrize("event", REFUSALS)
+def test_a_refusal_leaves_one_line(
+    client: FlaskClient, capfd: pytest.CaptureFixture[str], event: str
+) -> None:
+    answer = REFUSALS[event](client)
+    assert answer.status_code >= 400
+    (line,) = lines(capfd)
+    assert line["event"] == event
+    assert line["request_id"] == answer.headers["X-Request-ID"]
+    assert line["client"] == "127.0.0.1"
+    written = datetime.fromisoformat(str(line["time"]))
+    assert written.utcoffset() == UTC.utcoffset(None)
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/healthz", "/api/ping"])
+def test_what_is_no_refusal_leaves_none(
+    client: FlaskClient, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
+    client.get(path)
+    assert lines(capfd) == []
+
+
+def test_no_input_forges_a_line_or_leaks_a_secret(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = make_app().test_client()
+    token = csrf_token(client.get("/contact"))
+    forged = '\n{"event": "forged"}\n\u2028\x1b[2K'
+    client.post(
+        "/contact?" + forged,
+        data={"csrf_token": f"{token}x", "name": forged},
+        headers={"X-Forwarded-For": "192.0.2.1 {}", "User-Agent": "{}"},
+    )
+    report = {"csp-report": {"blocked-uri": forged, "effective-directive": f"x?{token}"}}
+    client.post("/csp-report", json=report, content_type="application/csp-report")
+    output = capfd.readouterr().err
+    assert [json.loads(line)["event"] for line in output.splitlines()] == [
+        "csrf-refused",
+        "csp-violation",
+    ]
+    assert output.isascii()
+    assert "\x1b" not in output
+    assert token not in output
+
+
+def test_the_api_leaves_the_same_line(
+    client: FlaskClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.post("/api/ping", headers=api_token(client), origin="null")
+    (line,) = lines(capfd)
+    assert (line["event"], line["endpoint"]) == ("origin-refused", "api.echo")

@@ -1,0 +1,249 @@
+"""One client asks so often and no more, whatever it does to look like many."""
+
+import threading
+import time
+
+import pytest
+from flask.testing import FlaskClient
+from flask.typing import ResponseReturnValue
+
+from app.problem import Refusal
+from app.security.rate_limits import strict
+from tests.conftest import MakeApp, api_token, csrf_token
+from tests.servers import free_port
+
+GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
+
+
+def statuses(client: FlaskClient, path: str, times: int, **kwargs: object) -> list[int]:
+    """Return the statuses of as many GETs."""
+    return [client.get(path, **kwargs).status_code for _ in range(times)]
+
+
+def test_the_default_limit_is_one_over_everything(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="4 per minute").test_client()
+    asked = [client.get(path).status_code for path in ("/", "/contact", "/api/ping", "/", "/")]
+    assert asked == [200, 200, 200, 200, 429]
+
+
+def test_static_files_and_monitors_are_free(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    for path in ("/static/style.css", "/healthz", "/readyz"):
+        assert statuses(client, path, 3) == [200, 200, 200]
+    assert statuses(client, "/", 2) == [200, 429]
+
+
+def test_preflights_are_free(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    assert [client.options("/api/ping").status_code for _ in range(3)] == [200, 200, 200]
+    assert statuses(client, "/api/ping", 2) == [200, 429]
+
+
+def test_a_strict_limit_counts_what_is_sent_not_what_is_read(
+    make_app: MakeApp,
+) -> None:
+    client = make_app(RATELIMIT_STRICT="2 per minute").test_client()
+    assert statuses(client, "/contact", 5) == [200] * 5
+    data = {**GOOD, "csrf_token": csrf_token(client.get("/contact"))}
+    sent = [client.post("/contact", data=data).status_code for _ in range(3)]
+    assert sent == [303, 303, 429]
+    assert client.get("/contact").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://app.example.com", 400), ("https://evil.example", 403)]
+)
+def test_a_refused_form_spends_the_strict_limit(
+    make_app: MakeApp, origin: str, status: int
+) -> None:
+    client = make_app(RATELIMIT_STRICT="2 per minute").test_client()
+    sent = [client.post("/contact", data=GOOD, origin=origin).status_code for _ in range(3)]
+    assert sent == [status, status, 429]
+
+
+def test_an_oversized_form_spends_it_too(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_STRICT="1 per minute", MAX_CONTENT_LENGTH=10).test_client()
+    assert [client.post("/contact", data=GOOD).status_code for _ in range(2)] == [413, 429]
+
+
+def test_what_is_sent_spends_the_default_limit_as_well(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="3 per hour", RATELIMIT_STRICT="1 per minute")
+    browser = client.test_client()
+    sent = [browser.post("/contact", data=GOOD).status_code for _ in range(3)]
+    assert sent == [400, 429, 429]
+    assert browser.get("/").status_code == 429
+
+
+def test_each_purpose_counts_apart(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_STRICT="1 per minute").test_client()
+    assert [client.post("/contact", data=GOOD).status_code for _ in range(2)] == [400, 429]
+    assert [client.post("/csp-report", json={}).status_code for _ in range(2)] == [415, 429]
+
+
+@pytest.mark.parametrize("marked_first", [True, False])
+def test_no_order_of_decorators_loses_the_limit(make_app: MakeApp, marked_first: bool) -> None:
+    app = make_app(RATELIMIT_STRICT="1 per minute")
+
+    def view() -> ResponseReturnValue:
+        return "done"
+
+    mark, route = strict("test"), app.post("/marked")
+    route(mark(view)) if marked_first else mark(route(view))
+    client = app.test_client()
+    token = api_token(client)
+    assert [client.post("/marked", headers=token).status_code for _ in range(2)] == [200, 429]
+
+
+ONE_CLIENT = [
+    ("192.0.2.1", "192.0.2.1"),
+    ("192.0.2.1", "::ffff:192.0.2.1"),
+    ("2001:db8::1", "2001:db8::ffff:1"),
+    ("2001:db8:0:0:1::1", "2001:db8:0:0:2::1"),
+    ("", "unix:"),
+    ("", "not an address"),
+]
+TWO_CLIENTS = [
+    ("192.0.2.1", "192.0.2.2"),
+    ("2001:db8::1", "2001:db8:0:1::1"),
+    ("192.0.2.1", "2001:db8::1"),
+    ("192.0.2.1", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [(*pair, 429) for pair in ONE_CLIENT] + [(*pair, 200) for pair in TWO_CLIENTS],
+)
+def test_one_client_is_one_bucket(make_app: MakeApp, first: str, second: str, status: int) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute", PROXY_HOPS=0).test_client()
+    for address, expected in ((first, 200), (first, 429), (second, status)):
+        answer = client.get("/", environ_overrides={"REMOTE_ADDR": address})
+        assert answer.status_code == expected
+
+
+def test_a_forged_address_is_no_new_client(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    asked = [
+        client.get("/", headers={"X-Forwarded-For": f"{forged}, 192.0.2.1"}).status_code
+        for forged in ("6.6.6.6", "7.7.7.7", "8.8.8.8")
+    ]
+    assert asked == [200, 429, 429]
+
+
+def test_no_window_lets_more_through(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000_000.0]
+    monkeypatch.setattr("limits.storage.memory.time.time", lambda: now[0])
+    client = make_app(RATELIMIT_DEFAULT="5 per minute").test_client()
+    passed = []
+    # One early, then many where the window of the first ends.
+    for moment in (0, *(50 + half / 2 for half in range(40))):
+        now[0] = 1_000_000 + moment
+        if client.get("/").status_code == 200:
+            passed.append(now[0])
+    for start in passed:
+        assert sum(start <= moment < start + 60 for moment in passed) <= 5
+
+
+def test_parallel_requests_cannot_race_the_limit(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_STRICT="5 per minute")
+    barrier, sent = threading.Barrier(20), []
+
+    def send() -> None:
+        client = app.test_client()
+        barrier.wait(10)
+        sent.append(client.post("/contact", data=GOOD).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(sent) == [400] * 5 + [429] * 15
+
+
+def test_the_client_is_told_what_is_left(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="3 per minute").test_client()
+    for left in (2, 1, 0):
+        answer = client.get("/api/ping")
+        assert answer.headers["RateLimit-Policy"] == '"default-60s";q=3;w=60'
+        assert answer.headers["RateLimit"].startswith(f'"default-60s";r={left};t=')
+        assert "Retry-After" not in answer.headers
+
+
+def test_a_form_tells_of_both_limits(client: FlaskClient) -> None:
+    headers = client.post("/contact", data=GOOD).headers
+    assert headers["RateLimit-Policy"].count("w=60") == 2
+    assert '"contact-60s";q=5;w=60' in headers["RateLimit-Policy"]
+    assert '"contact-60s";r=4' in headers["RateLimit"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/ping"])
+def test_a_refused_client_is_told_when_to_come_back(make_app: MakeApp, path: str) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    client.get(path)
+    answer = client.get(path)
+    assert answer.status_code == 429
+    seconds = int(answer.headers["Retry-After"])
+    assert 55 <= seconds <= 60
+    assert f"Please come back in {seconds} seconds." in answer.text
+    assert answer.mimetype == ("application/problem+json" if path == "/api/ping" else "text/html")
+
+
+def test_coming_back_then_works(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per second").test_client()
+    client.get("/")
+    wait_s = int(client.get("/").headers["Retry-After"])
+    time.sleep(wait_s)
+    assert client.get("/").status_code == 200
+
+
+def test_a_second_application_changes_nothing_for_the_first(make_app: MakeApp) -> None:
+    first = make_app(RATELIMIT_DEFAULT="2 per minute").test_client()
+    assert statuses(first, "/", 1) == [200]
+    second = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    assert statuses(second, "/", 2) == [200, 429]
+    assert statuses(first, "/", 2) == [200, 429]
+
+
+@pytest.mark.parametrize("name", ["RATELIMIT_DEFAULT", "RATELIMIT_STRICT"])
+@pytest.mark.parametrize("limit", ["", "often", "5", "0 per minute", "5 per x"])
+def test_a_limit_that_limits_nothing_is_refused(make_app: MakeApp, name: str, limit: str) -> None:
+    with pytest.raises(Refusal, match="rate-limit-unreadable"):
+        make_app(**{name: limit})
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [("", "rate-limit-store-unknown"), ("mongodb://x", "rate-limit-store-unknown")],
+)
+def test_a_store_that_cannot_be_used_is_refused(make_app: MakeApp, uri: str, problem: str) -> None:
+    with pytest.raises(Refusal, match=problem):
+        make_app(RATELIMIT_STORAGE_URI=uri)
+
+
+def test_a_store_without_its_library_is_refused(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(Refusal, match="rate-limit-store-library"):
+        make_app(RATELIMIT_STORAGE_URI="redis://127.0.0.1:6379")
+
+
+def test_a_store_that_dies_after_the_count_breaks_no_answer(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_args: object) -> None:
+        raise ConnectionError
+
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    monkeypatch.setattr("limits.storage.MemoryStorage.get_moving_window", dead)
+    assert statuses(client, "/", 2) == [200, 429]
+
+
+def test_limits_hold_while_the_store_is_down(make_app: MakeApp) -> None:
+    pytest.importorskip("redis", reason="needs a store's library: uv run --group live pytest")
+    uri = f"redis://127.0.0.1:{free_port()}"
+    client = make_app(RATELIMIT_STORAGE_URI=uri, RATELIMIT_DEFAULT="2 per minute").test_client()
+    assert statuses(client, "/", 3) == [200, 200, 429]
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "limit storage: down\n")

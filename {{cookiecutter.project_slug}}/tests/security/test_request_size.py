@@ -1,0 +1,77 @@
+"""Nobody can fill our memory, nor hide an oversized form behind a missing token."""
+
+from io import BytesIO
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.problem import Refusal
+from tests.conftest import MakeApp, api_token
+
+FORM = "application/x-www-form-urlencoded"
+SMALL = {"MAX_CONTENT_LENGTH": 2_000, "MAX_FORM_MEMORY_SIZE": 500, "MAX_FORM_PARTS": 3}
+
+
+@pytest.fixture
+def small(make_app: MakeApp) -> FlaskClient:
+    """Return a browser on an application with small bounds."""
+    return make_app(**SMALL).test_client()
+
+
+@pytest.mark.parametrize("content_type", [FORM, "application/json", "text/plain", ""])
+@pytest.mark.parametrize("path", ["/contact", "/api/ping"])
+def test_a_large_body_is_refused_before_the_token(
+    small: FlaskClient, path: str, content_type: str
+) -> None:
+    assert small.post(path, data=b"x" * 2_001, content_type=content_type).status_code == 413
+
+
+@pytest.mark.parametrize("length", [2_001, 20_000])
+@pytest.mark.parametrize("content_type", [FORM, "application/json", ""])
+def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
+    small: FlaskClient, content_type: str, length: int
+) -> None:
+    answer = small.post(
+        "/api/ping",
+        input_stream=BytesIO(b"x" * length),
+        content_type=content_type,
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 413
+
+
+def test_a_length_that_lies_is_not_believed(small: FlaskClient) -> None:
+    answer = small.post(
+        "/contact", data=b"", content_type=FORM, environ_overrides={"CONTENT_LENGTH": "9" * 30}
+    )
+    assert answer.status_code == 413
+
+
+def test_a_large_field_is_refused_before_the_token(small: FlaskClient) -> None:
+    for data in ({"message": "x" * 501}, {"message": (BytesIO(b"x"), "a"), "name": "x" * 501}):
+        assert small.post("/contact", data=data).status_code == 413
+
+
+def test_many_parts_are_refused_before_the_token(small: FlaskClient) -> None:
+    parts = {f"file{number}": (BytesIO(b""), "a") for number in range(4)}
+    assert small.post("/contact", data=parts).status_code == 413
+
+
+def test_a_report_is_small(client: FlaskClient) -> None:
+    answer = client.post(
+        "/csp-report", data=b" " * 16_385 + b"{}", content_type="application/csp-report"
+    )
+    assert answer.status_code == 413
+
+
+def test_what_is_within_the_bounds_is_read(small: FlaskClient) -> None:
+    body = {"message": "x" * 200}
+    assert small.post("/api/ping", json=body, headers=api_token(small)).get_json() == body
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("value", [0, -1, 10**12])
+def test_a_bound_that_bounds_nothing_is_refused(make_app: MakeApp, name: str, value: int) -> None:
+    with pytest.raises(Refusal, match="request-size"):
+        make_app(**{name: value})
