@@ -33,11 +33,13 @@ class Browser(FlaskClient):
         return super().open(*args, headers=headers, **kwargs)
 
 
-@pytest.fixture(autouse=True)
-def _no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if INHERITED.match(name):
-            monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def _no_inherited_settings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if INHERITED.match(name):
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ CONTROLS: tuple[Control, ...] = (
     headers,  # before the first refusal, so that every refusal carries them and has its nonce
     hosts,  # before https: no redirect to a name that is not ours
     https,  # before sessions and forms: nothing is read from a request that anyone could alter
-    cors,  # before the limits: an allowed front end can read that it is over one
+    cors,  # works on answers, refusals among them: an allowed front end can read those too
     rate_limits,  # before the body is read and a token looked at: failures count as well
     request_size,  # before CSRF: an oversized form is not one without a token
     sessions,
