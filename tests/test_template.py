@@ -106,6 +106,21 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
         assert settings["SECRET_KEY_SOURCE"] == source
 
 
+def test_no_secret_is_in_the_context_of_an_image(bake: Callable[..., Project]) -> None:
+    project = bake()
+    patterns = (project.path / ".dockerignore").read_text().splitlines()
+    for name in (".env", ".env.new", ".env.local", ".env.rej"):
+        assert any(fnmatch(name, pattern) for pattern in patterns)
+    assert [pattern for pattern in patterns if pattern.startswith("!")] == ["!.env.example"]
+
+
+def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -> None:
+    for source in CHOICES["secret_key_source"]:
+        text = (bake(secret_key_source=source).path / "pyproject.toml").read_text()
+        assert ('"boto3>=' in text) == (source == "aws-secrets-manager")
+        assert tomllib.loads(text)
+
+
 @pytest.mark.parametrize("path", list(itertools.chain(*hook.RULED_OUT.values())))
 def test_what_an_answer_rules_out_is_a_file_of_the_template(path: str) -> None:
     assert path in ALWAYS

@@ -4,19 +4,24 @@ They are plugin commands (see pyproject.toml), the only ones that Flask offers b
 application has loaded, so that they work on a project that refuses to start.
 """
 
+import hashlib
+from datetime import UTC, datetime
+
 import click
 
-from . import checks, config, create_app, env_file
+from . import checks, config, create_app, env_file, rotation
+from .problem import Refusal
 
 
 @click.command()
 def check() -> None:
     """Say what in the settings defeats a protection; status 1 if anything does."""
     _, found = checks.examine({})
+    found += checks.files(config.ROOT)
     for problem in found:
         click.echo(problem)
     if found:
-        click.echo(f"{len(found)} found: the application would refuse to start.")
+        click.echo(f"{len(found)} found.")
         raise SystemExit(1)
     create_app()
     click.echo("Nothing found: every protection is on.")
@@ -31,7 +36,53 @@ def secret_key() -> None:
 def create() -> None:
     """Write a random SECRET_KEY into .env if it has none; never overwrite, never show one."""
     path = config.ROOT / ".env"
-    if env_file.create(str(path)):
+    if env_file.create(str(path), has_key=_has_key):
         click.echo(f"A new SECRET_KEY is in {path}.")
     else:
         click.echo(f"{path} has a SECRET_KEY already; it stays.")
+
+
+@secret_key.command()
+@click.option("--compromised", is_flag=True, help="Drop the old key: whatever it signed ends.")
+@click.option("--prune", is_flag=True, help="Also drop fallbacks whose day is over.")
+def rotate(*, compromised: bool, prune: bool) -> None:
+    """Put a new key in place of the old one, which counts until its last session is over.
+
+    Where the key does not come from .env, say what to do there.
+    """
+    settings, _ = config.read({})
+    today = datetime.now(UTC).date()
+    until = rotation.last_day(today, settings["PERMANENT_SESSION_LIFETIME"])
+    source = settings["SECRET_KEY_SOURCE"]
+    if source in rotation.STEPS:
+        click.echo(rotation.steps(source, until, settings["AWS_SECRET_ID"]))
+        return
+    path = config.ROOT / ".env"
+    try:
+        done = rotation.rotate(str(path), today, until, compromised=compromised, prune=prune)
+    except (rotation.CannotRotateError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    counts = f"the old one counts until {done.last_day}" if done.last_day else "the old one is gone"
+    click.echo(f"A new SECRET_KEY is in {path}; {counts}. Restart the application.")
+    if done.pruned:
+        click.echo(f"{done.pruned} fallbacks past their day are gone.")
+
+
+@secret_key.command()
+def fingerprint() -> None:
+    """Show what tells two keys apart, and no key: compare two hosts by it."""
+    settings, found = checks.examine({})
+    if wrong := [problem for problem in found if problem.id.startswith("secret-key")]:
+        raise Refusal(wrong)
+    click.echo(f"SECRET_KEY {_fingerprint(settings['SECRET_KEY'])}")
+    for place, fallback in enumerate(settings["SECRET_KEY_FALLBACKS"], 1):
+        click.echo(f"SECRET_KEY_FALLBACKS {place} {_fingerprint(fallback)}")
+
+
+def _has_key(text: str) -> bool:
+    return bool(rotation.assignments(text).get("SECRET_KEY"))
+
+
+def _fingerprint(key: str) -> str:
+    """Return 16 hexadecimal digits; a key that is no guess cannot be found from them."""
+    return hashlib.sha256(f"fingerprint {key}".encode()).hexdigest()[:16]

@@ -31,6 +31,7 @@ SETTINGS: Mapping[str, object] = {
     "SECURITY_TXT_EXPIRES": "",
     # app/security/secret_key.py
     "SECRET_KEY_SOURCE": "dotenv",
+    "AWS_SECRET_ID": "",
     # app/security/proxy.py
     "PROXY_HOPS": 0,
     "TLS_CERT_FILE": "",
@@ -100,7 +101,9 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     settings = {name: value for name, value in overrides.items() if name not in secret_key.NAMES}
     config.update(_known_and_of_type(settings, "create_app()", found))
     given = {} if config["DEBUG"] else environment.given
-    config.update(secret_key.read(source, given, environment.dotenv, found))
+    config.update(
+        secret_key.read(source, given, environment.dotenv, config["AWS_SECRET_ID"], found)
+    )
     config.update(secrets)
     return config, found
 

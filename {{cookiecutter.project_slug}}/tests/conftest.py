@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from app import create_app
-from tests.production import ORIGIN, SETTINGS
+from tests.production import KEY, ORIGIN, SETTINGS
 
 MakeApp = Callable[..., Flask]
 UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -60,10 +60,19 @@ def make_app(key: str) -> MakeApp:
     return make
 
 
+@pytest.fixture(scope="session")
+def app() -> Flask:
+    """Return an application in production; nobody changes it."""
+    app = create_app(**{**SETTINGS, "SECRET_KEY": KEY})
+    app.test_client_class = Browser
+    return app
+
+
 @pytest.fixture
-def client(make_app: MakeApp) -> Iterator[FlaskClient]:
-    """Yield a browser on an application in production."""
-    with make_app().test_client() as client:
+def client(app: Flask) -> Iterator[FlaskClient]:
+    """Yield a browser of a client that has not asked yet."""
+    app.extensions["rate_limits"].reset()
+    with app.test_client() as client:
         yield client
 
 

@@ -25,7 +25,7 @@ def test_check_names_everything_that_is_wrong() -> None:
     wrong = {"SECRET_KEY": "dev", "APP_PROXY_HOPS": "9"}
     status, output = run("flask", "check", variables={**VARIABLES, **wrong})
     assert status == 1
-    assert "[secret-key-weak]" in output
+    assert "[secret-key-published]" in output
     assert "[proxy-hops]" in output
     assert "2 found" in output
     assert "Traceback" not in output

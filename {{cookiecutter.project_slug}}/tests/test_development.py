@@ -85,5 +85,5 @@ def test_what_only_looks_like_development_is_refused(
 def test_a_refusal_is_text_and_status_1() -> None:
     status, output = run("flask", "routes", variables={**VARIABLES, "SECRET_KEY": "dev"})
     assert status == 1
-    assert "[secret-key-weak]" in output
+    assert "[secret-key-published]" in output
     assert "Traceback" not in output

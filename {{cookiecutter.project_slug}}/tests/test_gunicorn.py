@@ -60,7 +60,7 @@ def test_there_is_no_way_in_beside_the_port() -> None:
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({"SECRET_KEY": "dev"}, "secret-key-weak"),
+        ({"SECRET_KEY": "dev"}, "secret-key-published"),
         ({"APP_PROXY_HOPS": "0"}, "tls-missing"),
         ({"APP_PROXY_HOPS": "9"}, "proxy-hops"),
         ({"WEB_CONCURRENCY": "2"}, "rate-limit-store-per-process"),

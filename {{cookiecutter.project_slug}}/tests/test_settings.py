@@ -154,7 +154,7 @@ def test_everything_is_said_at_once(settings_file: Path) -> None:
     (settings_file.parent / ".env").write_text("SECRET_KEY=dev\n")
     assert problem_ids() == [
         "setting-unknown",
-        "secret-key-weak",
+        "secret-key-published",
         "proxy-hops",
         "hosts-empty",
         "session-lifetime",

@@ -28,13 +28,28 @@ HOW_TO_GIVE_A_KEY: Mapping[str, str] = {
         "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     ),
     "file": "Name the file that holds it: SECRET_KEY_FILE=/run/secrets/secret_key",
+    "aws-secrets-manager": (
+        'Name the secret, whose text is the key: AWS_SECRET_ID = "my-app/secret-key"; '
+        "region and credentials come from the AWS environment"
+    ),
 }
+
+# A key counts as published whatever its case, blanks and punctuation.
+PUNCTUATION = re.compile(r"[\W_]+")
+PUBLISHED = frozenset(
+    PUNCTUATION.sub("", line).casefold()
+    for line in Path(__file__).with_name("published_keys.txt").read_text("utf-8").splitlines()
+    if not line.startswith("# ")
+)
+PUBLISHED_PREFIX = "django-insecure-"
+AWS_TIMEOUT_S = 3
 
 
 def read(
     source: object,
     given: Mapping[str, str],
     dotenv: Mapping[str, str],
+    aws_secret_id: str,
     found: list[Problem],
 ) -> dict[str, object]:
     """Return SECRET_KEY and SECRET_KEY_FALLBACKS as the source has them.
@@ -43,6 +58,12 @@ def read(
     `dotenv` those of this project's .env; what is wrong is added to `found`.
     An empty value counts as missing.
     """
+    if source == "aws-secrets-manager":
+        versions = _from_aws(aws_secret_id, found) if aws_secret_id else []
+        return {
+            "SECRET_KEY": versions[0] if versions else None,
+            "SECRET_KEY_FALLBACKS": versions[1:],
+        }
     values = dotenv if source == "dotenv" else given
     key = values.get("SECRET_KEY") or None
     if source == "file":
@@ -79,8 +100,14 @@ def problems(config: Config) -> Iterator[Problem]:
     how = HOW_TO_GIVE_A_KEY["dotenv" if config["DEBUG"] else source]
     if not config["SECRET_KEY"]:
         yield Problem("secret-key-missing", "SECRET_KEY is missing.", how)
-    elif weakness := _weakness(config["SECRET_KEY"]):
-        yield Problem("secret-key-weak", f"SECRET_KEY {weakness}.", f"Make a new one. {how}")
+    elif is_published(config["SECRET_KEY"]):
+        yield Problem(
+            "secret-key-published",
+            "SECRET_KEY is published: it stands in a tutorial, a template or documentation.",
+            f"Make a new one. {how}",
+        )
+    elif weak := weakness(config["SECRET_KEY"]):
+        yield Problem("secret-key-weak", f"SECRET_KEY {weak}.", f"Make a new one. {how}")
     fallbacks = config["SECRET_KEY_FALLBACKS"]
     if not isinstance(fallbacks, list):
         yield Problem(
@@ -90,10 +117,10 @@ def problems(config: Config) -> Iterator[Problem]:
         )
         return
     for place, fallback in enumerate(fallbacks, 1):
-        if weakness := _weakness(fallback):
+        if weak := weakness(fallback):
             yield Problem(
                 "secret-key-fallback-weak",
-                f"SECRET_KEY_FALLBACKS: key {place} {weakness}.",
+                f"SECRET_KEY_FALLBACKS: key {place} {weak}.",
                 "Take it out; what it signed is then refused, as it should be.",
             )
 
@@ -114,6 +141,51 @@ def _from_file(path: str, found: list[Problem]) -> str | None:
             )
         )
         return None
+
+
+def _from_aws(secret_id: str, found: list[Problem]) -> list[str]:
+    """Return the current version of a secret and, where there is one, the previous.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html
+    """
+    try:
+        import boto3
+        from botocore.config import Config as Options
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        found.append(
+            Problem(
+                "secret-key-aws-library",
+                "SECRET_KEY_SOURCE is aws-secrets-manager, and boto3 is not installed.",
+                "Type: uv add boto3",
+            )
+        )
+        return []
+    versions = []
+    options = Options(
+        connect_timeout=AWS_TIMEOUT_S, read_timeout=AWS_TIMEOUT_S, retries={"total_max_attempts": 2}
+    )
+    try:
+        client = boto3.client("secretsmanager", config=options)
+        for stage in ("AWSCURRENT", "AWSPREVIOUS"):
+            try:
+                answer = client.get_secret_value(SecretId=secret_id, VersionStage=stage)
+            except client.exceptions.ResourceNotFoundException:
+                if stage == "AWSCURRENT":
+                    raise
+                break  # a secret that never changed has no previous version
+            versions.append(answer.get("SecretString", "").strip())
+    except (BotoCoreError, ClientError) as error:
+        found.append(
+            Problem(
+                "secret-key-aws",
+                f"AWS_SECRET_ID: {secret_id} cannot be read: {type(error).__name__}: {error}",
+                "Give the process a region (AWS_REGION) and the permission "
+                "secretsmanager:GetSecretValue for it.",
+            )
+        )
+        return []
+    return versions
 
 
 def _unexpired(text: str, found: list[Problem]) -> list[str]:
@@ -141,10 +213,19 @@ def _unexpired(text: str, found: list[Problem]) -> list[str]:
     return keys
 
 
-def _weakness(key: object) -> str | None:
+def is_published(key: object) -> bool:
+    """Return whether the key stands in a tutorial, a template, a course or documentation."""
+    if not isinstance(key, str):
+        return False
+    return key.startswith(PUBLISHED_PREFIX) or PUNCTUATION.sub("", key).casefold() in PUBLISHED
+
+
+def weakness(key: object) -> str | None:
     """Return what is weak about a key, as the end of a sentence that does not show it."""
     if not isinstance(key, str):
         return "is not text"
+    if is_published(key):
+        return "is published"
     if len(key) < SHORTEST_CHARACTERS:
         return f"has fewer than {SHORTEST_CHARACTERS} characters"
     if len(set(key)) < FEWEST_DISTINCT_CHARACTERS:

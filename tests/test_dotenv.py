@@ -1,0 +1,173 @@
+"""Whatever somebody has in .env survives us, two rotations at once and a process that is killed."""
+
+import io
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from app import env_file, rotation
+from dotenv import dotenv_values
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+TODAY, UNTIL = date(2027, 1, 30), date(2027, 1, 31)
+KEY = "the-present-key-" + "0123456789abcdef" * 3
+
+# Lines as people write them, and as nobody should.
+NAMES = st.sampled_from(
+    ["A", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "MY_SECRET_KEY", "'SECRET_KEY'"]
+)
+VALUES = st.one_of(
+    st.sampled_from(["", "''", '""', KEY, f"'{KEY}'", f'"{KEY}" # why', "#x", "'two\nlines'", "'"]),
+    st.text(alphabet="ab'\"#=$\\ \t", max_size=8),
+)
+ASSIGNMENTS = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", " ", "export "]),
+    NAMES,
+    st.sampled_from(["=", " = "]),
+    VALUES,
+)
+LINES = st.one_of(ASSIGNMENTS, st.text(max_size=12), st.sampled_from(["", "# SECRET_KEY=no", "="]))
+FILES = st.builds(
+    lambda lines, end, last: end.join(lines) + last,
+    st.lists(LINES, max_size=6),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["", "\n"]),
+).filter(lambda text: "\ufeff" not in text and text.isprintable() is not None)
+
+
+def values(text: str) -> dict[str, str | None]:
+    """Return what python-dotenv reads in a text."""
+    return dotenv_values(stream=io.StringIO(text, newline=""), interpolate=False)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+@settings(deadline=None, max_examples=200)
+@given(FILES)
+@example("SECRET_KEY=#x")
+@example("A='\nSECRET_KEY=in a text of two lines\n'")
+def test_a_key_is_added_and_all_else_survives(text: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, ".env")
+        write(path, text)
+        has_key = bool(values(text).get("SECRET_KEY"))
+        added = env_file.create(str(path), lambda text: bool(values(text).get("SECRET_KEY")))
+        after = env_file.read(str(path))
+        assert added != has_key
+        assert after.startswith(text) or not text
+        if added and "SECRET_KEY" in values(after):
+            assert {**values(after), "SECRET_KEY": None} == {**values(text), "SECRET_KEY": None}
+
+
+@settings(deadline=None, max_examples=200)
+@given(FILES)
+def test_the_hook_never_overrides_a_key_that_counts(text: str) -> None:
+    if values(text).get("SECRET_KEY"):
+        assert env_file.seems_to_have_key(text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(FILES, st.booleans(), st.booleans())
+def test_a_rotation_changes_two_values_or_nothing(
+    text: str, compromised: bool, prune: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, ".env")
+        write(path, text)
+        try:
+            rotation.rotate(str(path), TODAY, UNTIL, compromised=compromised, prune=prune)
+        except rotation.CannotRotateError:
+            assert env_file.read(str(path)) == text
+            return
+        before, after = values(text), values(env_file.read(str(path)))
+        assert after["SECRET_KEY"] != before["SECRET_KEY"]
+        ours = {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}
+        assert {n: v for n, v in after.items() if n not in ours} == {
+            n: v for n, v in before.items() if n not in ours
+        }
+        if before["SECRET_KEY"] == KEY:
+            kept = f"{KEY}:{UNTIL}" in str(after.get("SECRET_KEY_FALLBACKS"))
+            assert kept != compromised
+
+
+def rotate_once(path: str) -> None:
+    rotation.rotate(path, TODAY, UNTIL, compromised=False, prune=False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such lock")
+def test_rotations_at_once_lose_no_key(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    write(path, f"# mine\nSECRET_KEY={KEY}\n")
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=rotate_once, args=(str(path),))
+        for _ in range(6)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    after = values(path.read_text())
+    assert len(str(after["SECRET_KEY_FALLBACKS"]).split(",")) == 6
+    assert path.read_text().startswith("# mine\n")
+
+
+OPERATIONS = ("open", "unlink", "fsync", "stat", "chown", "chmod", "replace", "close")
+
+
+def killed_before(operation: int, work: Callable[[], object]) -> bool:
+    """Do the work in a process that dies before its nth file operation; return whether it did."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+        for name in OPERATIONS:
+            original = getattr(os, name)
+
+            def counted(
+                *args: object, _original: Callable[..., object] = original, **kw: object
+            ) -> object:
+                nonlocal count
+                count += 1
+                if count == operation:
+                    os._exit(9)
+                return _original(*args, **kw)
+
+            setattr(os, name, counted)
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("text", [f"# mine\nSECRET_KEY={KEY}\nA=1\n", "# mine\nA=1\n", ""])
+def test_whoever_is_killed_leaves_a_whole_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / ".env"
+    write(path, text)
+
+    def work() -> None:
+        if KEY in text:
+            rotate_once(str(path))
+        else:
+            env_file.create(str(path))
+
+    operation = 1
+    while killed_before(operation, work):
+        after = path.read_text()
+        assert after == text or values(after)["SECRET_KEY"] not in (None, "", KEY)
+        if after != text:
+            assert values(after).get("A") == values(text).get("A")
+            write(path, text)
+        operation += 1
+        assert operation < 50
+    assert operation > 5
+    assert len(str(values(path.read_text())["SECRET_KEY"])) == 64
+    assert {file.name for file in tmp_path.iterdir()} == {".env"}
