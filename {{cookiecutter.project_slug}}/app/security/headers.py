@@ -122,8 +122,8 @@ def problems(config: Config) -> Iterator[Problem]:
                 yield Problem(
                     "csp-extra-open",
                     f"CSP_EXTRA: {directive} {source!r} lets in what the policy keeps out.",
-                    "Name one host, or move the script to a file and give it the nonce: "
-                    '"https://images.example.com", <script nonce="{{ csp_nonce() }}" src="…">',
+                    "Name one host, such as https://images.example.com; "
+                    "move an inline script to a file and give its tag the nonce, csp_nonce().",
                 )
 
 
