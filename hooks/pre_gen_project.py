@@ -66,10 +66,11 @@ def is_contact(text: str) -> bool:
 
 
 def are_origins(text: str) -> bool:
-    """Return whether the text is empty or a list of exact origins (RFC 6454)."""
+    """Return whether the text is empty, `none`, or a list of exact origins (RFC 6454)."""
     https = rf"https://{HOST}{PORT}"
     loopback = rf"http://(localhost|127\.0\.0\.1){PORT}"
-    origins = [origin.strip() for origin in text.split(",")] if text.strip() else []
+    nobody = text.strip() in ("", "none")  # nothing can be typed at the prompt but a default
+    origins = [] if nobody else [origin.strip() for origin in text.split(",")]
     return len(text) <= 2_000 and all(
         re.fullmatch(rf"{https}|{loopback}", origin) for origin in origins
     )
@@ -101,8 +102,8 @@ RULES: Mapping[str, tuple[Callable[[str], bool], str]] = {
     ),
     "allowed_origins": (
         are_origins,
-        "exact origins, comma-separated: https:// and a host in lower case, a port only if it is "
-        "not the usual one, no path, no slash at the end, no wildcard, not null, such as: "
+        "none, or exact origins, comma-separated: https:// and a host in lower case, a port only "
+        "if it is not the usual one, no path, no slash at the end, no wildcard, not null, such as: "
         "https://www.example.com, https://shop.example.com:8443",
     ),
     "rate_limit": (is_limit, "a number per second, minute, hour or day, such as: 120 per minute"),

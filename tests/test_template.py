@@ -94,9 +94,10 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
     days = date.fromisoformat(settings["SECURITY_TXT_EXPIRES"]) - datetime.now(UTC).date()
     assert 364 <= days.days <= 365
     assert project.run("flask", "check") == "Nothing found: every protection is on.\n"
-    project = bake(allowed_origins="")
-    settings = tomllib.loads((project.path / "settings.toml").read_text())
-    assert settings["CORS_ALLOWED_ORIGINS"] == []
+    for nobody in ("", "none"):
+        project = bake(allowed_origins=nobody)
+        settings = tomllib.loads((project.path / "settings.toml").read_text())
+        assert settings["CORS_ALLOWED_ORIGINS"] == []
     for proxy, source in itertools.product(CHOICES["proxy"], CHOICES["secret_key_source"]):
         project = bake(domain="shop.example.org", proxy=proxy, secret_key_source=source)
         settings = tomllib.loads((project.path / "settings.toml").read_text())

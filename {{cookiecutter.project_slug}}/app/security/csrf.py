@@ -50,6 +50,7 @@ def init_app(app: Flask) -> None:
     )
     app.before_request(_refuse_foreign_origin)
     _protect.init_app(app)
+    app.before_request(_refuse_unknown_origin)
 
 
 def problems(_config: Config) -> Iterator[Problem]:
@@ -58,20 +59,26 @@ def problems(_config: Config) -> Iterator[Problem]:
 
 
 def _refuse_foreign_origin() -> None:
-    if request.endpoint is None or request.method not in UNSAFE_METHODS:
-        return  # without an endpoint no view runs: the answer is 404 or 405
-    if hasattr(current_app.view_functions[request.endpoint], "csrf_exempt"):
-        return
-    if not _comes_from_us():
+    if _is_checked() and _comes_from_us() is False:
         raise ForeignOrigin
 
 
-def _comes_from_us() -> bool:
-    """Return whether Origin, else Referer, else Sec-Fetch-Site names this host.
+def _refuse_unknown_origin() -> None:
+    """Refuse, after the token, a request that hides where it came from: no browser does."""
+    if _is_checked() and _comes_from_us() is None:
+        raise ForeignOrigin
 
-    Under /api/ it may name an allowed origin as well.
-    A request that carries none of the three is no browser's, or hides where it came from.
-    Origin `null` is no origin of ours.
+
+def _is_checked() -> bool:
+    if request.endpoint is None or request.method not in UNSAFE_METHODS:
+        return False  # without an endpoint no view runs: the answer is 404 or 405
+    return not hasattr(current_app.view_functions[request.endpoint], "csrf_exempt")
+
+
+def _comes_from_us() -> bool | None:
+    """Return whether Origin, else Referer, else Sec-Fetch-Site names this host; None without any.
+
+    Under /api/ it may name an allowed origin as well. Origin `null` is no origin of ours.
     """
     ours = [f"{request.scheme}://{request.host}"]
     if request.path.startswith(API):
@@ -81,4 +88,6 @@ def _comes_from_us() -> bool:
     if request.referrer:
         referrer = urlsplit(request.referrer)
         return f"{referrer.scheme}://{referrer.netloc}" in ours
-    return request.headers.get("Sec-Fetch-Site") == "same-origin"
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site == "same-origin"
+    return None

@@ -94,6 +94,10 @@ def test_without_an_origin_the_next_best_word_counts(
     assert answer.status_code == status
 
 
+def test_a_missing_token_is_400_whatever_is_known_of_the_origin(client: FlaskClient) -> None:
+    assert client.post("/contact", data=GOOD, origin=None).status_code == 400
+
+
 def test_a_form_may_stay_open_as_long_as_its_session(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
