@@ -8,6 +8,7 @@ import pytest
 
 from app import checks, config
 from app.problem import Refusal
+from app.security import secret_key
 from tests.conftest import MakeApp
 from tests.production import KEY
 
@@ -60,6 +61,15 @@ def test_a_key_that_can_be_guessed_is_refused(
     with pytest.raises(Refusal, match=problem) as refusal:
         make_app(SECRET_KEY=weak)
     assert not weak or str(weak) not in str(refusal.value)
+
+
+def test_the_published_keys_are_many_and_every_one_is_refused() -> None:
+    lines = (
+        Path(secret_key.__file__).with_name("published_keys.txt").read_text("utf-8").splitlines()
+    )
+    keys = [line for line in lines if not line.startswith("# ")]
+    assert len(secret_key.PUBLISHED) >= 50
+    assert all(secret_key.is_published(key) and secret_key.weakness(key) for key in keys)
 
 
 @pytest.mark.parametrize("fallback", ["", "d", "dev", "k" * 64])
