@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,6 +26,19 @@ def commands(readme: Path) -> list[str]:
     return "".join(blocks).splitlines()
 
 
+def uv_cache() -> dict[str, str]:
+    """Return where uv keeps packages on this machine: they need not come twice."""
+    if not shutil.which("uv"):
+        return {}
+    said = subprocess.run(
+        ["uv", "cache", "dir"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {"UV_CACHE_DIR": said.stdout.strip()}
+
+
 class Stranger:
     """Someone with a shell, Python and an empty HOME."""
 
@@ -37,20 +51,7 @@ class Stranger:
             for part in CLEAN["PATH"].split(os.pathsep)
             if not (Path(part).parent / "pyvenv.cfg").exists()
         )
-        cache = (
-            CLEAN.get("UV_CACHE_DIR")
-            or subprocess.run(
-                ["uv", "cache", "dir"],  # noqa: S607
-                capture_output=True,
-                text=True,
-                check=False,
-            ).stdout.strip()
-            if shutil.which("uv")
-            else ""
-        )
-        self.variables = {**variables, "HOME": str(home), "PATH": path}
-        if cache:  # packages need not come twice
-            self.variables["UV_CACHE_DIR"] = cache
+        self.variables = {**variables, **uv_cache(), "HOME": str(home), "PATH": path}
 
     def types(self, command: str, where: Path) -> str:
         """Run a command line to its end; return what it printed, or fail with it."""
@@ -113,7 +114,9 @@ def test_from_nothing_to_a_page_and_a_green_suite(
         run, test = (f"{install} && {command}" for command in (run_uv, test_uv))
     else:
         run, test = run_pip, test_pip
-    port = 5000 if with_uv else 5001
+    with socket.socket() as probe:  # somebody else may sit on 5000
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with stranger.serves(f"{run} --port {port}", project, f"http://localhost:{port}") as page:
         assert "<h1>My Secure App</h1>" in page
     some = "" if with_uv else " tests/test_commands.py tests/test_development.py"
