@@ -11,9 +11,9 @@ from flask import Config, Flask, Response, request
 from flask_cors import CORS
 
 from ..problem import Problem
+from .hosts import HOST
 
 API = "/api/"
-HOST = r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 PORT = r"(:(?!80\Z|443\Z)[1-9][0-9]{1,4})?"
 # Flask-CORS takes anything else for a pattern that may match elsewhere, or never matches it.
 ORIGIN = re.compile(rf"(https://{HOST}|http://(localhost|127\.0\.0\.1)){PORT}")

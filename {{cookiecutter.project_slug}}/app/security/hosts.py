@@ -13,7 +13,8 @@ from werkzeug.exceptions import SecurityError
 
 from ..problem import Problem
 
-NAME = re.compile(r"\.?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+HOST = r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+NAME = re.compile(rf"\.?{HOST}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
