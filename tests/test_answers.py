@@ -179,6 +179,20 @@ def make(
     )
 
 
+@pytest.mark.parametrize("slug", ["a/b", "a/../b", "../b", "a\\b"])
+def test_a_slug_with_a_separator_leaves_no_file(checkout: Path, tmp_path: Path, slug: str) -> None:
+    output = tmp_path / "one" / "out"
+    output.mkdir(parents=True)
+    with pytest.raises(Exception, match="Hook script failed"):
+        make(checkout, tmp_path, output, project_slug=slug)
+    assert [path for path in (tmp_path / "one").rglob("*") if path.is_file()] == []
+
+
+def test_the_bakery_refuses_a_question_that_is_not_asked(bake: Callable[..., Project]) -> None:
+    with pytest.raises(AssertionError, match="proxi"):
+        bake(proxi="none")
+
+
 def test_an_existing_directory_is_never_touched(checkout: Path, tmp_path: Path) -> None:
     mine = tmp_path / "out" / "my-secure-app" / "mine.txt"
     mine.parent.mkdir(parents=True)

@@ -35,9 +35,8 @@ EVENTS: tuple[tuple[type[HTTPException], str], ...] = (
 )
 
 
-def init_app(app: Flask) -> None:
-    """Send the log to the server's own, a line as it is."""
-    del app  # one log for the process
+def init_app(_app: Flask) -> None:
+    """Send the log, one for the process, to the server's own, a line as it is."""
     if not LOG.handlers:
         handler = logging.StreamHandler(cast("TextIO", wsgi_errors_stream))
         handler.setFormatter(logging.Formatter("%(message)s"))

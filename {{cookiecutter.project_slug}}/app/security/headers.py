@@ -158,6 +158,7 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
         True: "; ".join(" ".join(filter(None, item)) for item in page_policy.items()),
         False: DATA_POLICY,
     }
+    production = not app.config["DEBUG"]
     transport = f"max-age={HSTS_MAX_AGE_S}"
     if app.config["HSTS_INCLUDE_SUBDOMAINS"]:
         transport += "; includeSubDomains"
@@ -175,7 +176,7 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
                 headers.setdefault(name, value)
             if is_page or status < "4":  # an error that is no page embeds nothing
                 headers["Cross-Origin-Embedder-Policy"] = embedder_policy
-            if environ["wsgi.url_scheme"] == "https" and not app.config["DEBUG"]:
+            if production and environ["wsgi.url_scheme"] == "https":
                 headers.setdefault("Strict-Transport-Security", transport)
             return start_response(status, headers.to_wsgi_list(), exc_info)
 

@@ -179,6 +179,32 @@ def test_a_dotenv_that_is_no_text_is_named(root: Path) -> None:
     assert problem_ids("dotenv") == ["dotenv-unreadable", "secret-key-missing"]
 
 
+def test_no_answer_and_no_log_line_shows_a_key(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(SECRET_KEY=KEY, SECRET_KEY_FALLBACKS=[OLD], RATELIMIT_DEFAULT="12 per minute")
+
+    def broken() -> str:
+        raise RuntimeError("the attack")
+
+    app.add_url_rule("/broken", view_func=broken)
+    app.add_url_rule("/api/broken", "api_broken", view_func=broken)
+    client = app.test_client()
+    statuses = set()
+    shown = ""
+    for path in ("/", "/contact", "/api/csrf", "/nowhere", "/broken", "/api/broken") * 3:
+        for method in ("GET", "POST"):
+            answer = client.open(path, method=method)
+            statuses.add(answer.status_code)
+            shown += f"{answer.headers}{answer.text}"
+    shown += client.get("/", headers={"Host": "evil.example"}).text + caplog.text
+    shown += "".join(capfd.readouterr())
+    assert statuses >= {200, 400, 404, 405, 429, 500}
+    assert "Traceback" in shown  # the log has the trace, and still no key
+    assert KEY not in shown
+    assert OLD not in shown
+
+
 def test_an_unknown_source_is_refused(root: Path) -> None:
     assert problem_ids("vault") == ["secret-key-source-unknown"]
 
