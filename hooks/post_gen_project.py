@@ -12,9 +12,15 @@ from collections.abc import Iterator, Mapping
 
 NEW_PROJECT = ".new-project"
 
+EDGES = ("deploy/nginx.conf", "deploy/Caddyfile", "deploy/cdn-networks.conf")
+
 # Files, never directories; a directory that is left empty goes with its last file.
 RULED_OUT: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("proxy", "none"): ("Procfile",),
+    ("proxy", "nginx"): ("deploy/Caddyfile", "deploy/cdn-networks.conf", "Procfile"),
+    ("proxy", "caddy"): ("deploy/nginx.conf", "deploy/cdn-networks.conf", "Procfile"),
+    ("proxy", "cdn-nginx"): ("deploy/Caddyfile", "Procfile"),
+    ("proxy", "load-balancer"): EDGES,
+    ("proxy", "none"): (*EDGES, "Procfile"),
 }
 
 IGNORED = (".env*", "!.env.example")

@@ -10,6 +10,7 @@ from app.problem import Problem, Refusal
 
 settings, problems = examine({})
 certificates = settings["TLS_CERT_FILE"] and settings["TLS_KEY_FILE"]
+counts_per_process = settings["RATELIMIT_STORAGE_URI"].startswith("memory:")
 
 if not settings["PROXY_HOPS"] and not certificates:
     problems.append(
@@ -22,9 +23,18 @@ if not settings["PROXY_HOPS"] and not certificates:
     )
 
 # Threads serve visitors in parallel; more processes need limits that are counted in one place.
-workers = int(os.environ.get("WEB_CONCURRENCY") or 1)
+count = os.environ.get("WEB_CONCURRENCY") or "1"
+workers = int(count) if count.isdecimal() else 0
 
-if workers > 1 and settings["RATELIMIT_STORAGE_URI"].startswith("memory:"):
+if workers < 1:
+    problems.append(
+        Problem(
+            "workers-unreadable",
+            f"WEB_CONCURRENCY is {count!r}, which is no number of processes.",
+            "A whole number from 1: WEB_CONCURRENCY=2",
+        )
+    )
+elif workers > 1 and counts_per_process:
     problems.append(
         Problem(
             "rate-limit-store-per-process",
@@ -35,7 +45,8 @@ if workers > 1 and settings["RATELIMIT_STORAGE_URI"].startswith("memory:"):
     )
 
 wsgi_app = "app:create_app()"
-bind = f"0.0.0.0:{os.environ.get('PORT') or (8443 if certificates else 8000)}"
+# A platform that sets PORT connects from outside.
+bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else settings["BIND"]
 
 worker_class = "gthread"
 threads = 8
@@ -45,6 +56,7 @@ if certificates:
     keyfile = settings["TLS_KEY_FILE"]
 
 # What a client can send, gunicorn must not believe; app/security/proxy.py counts the proxies.
+forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 # Off: a way in that nothing here needs.
@@ -52,9 +64,16 @@ control_socket_disable = True
 
 timeout = 30  # seconds a worker may be silent before it is replaced
 graceful_timeout = 30  # seconds for requests in flight at a stop
+# A worker is replaced now and then, so that no leak lives long; one whose limits are counted in
+# its memory is not: whoever floods it would be given a fresh allowance.
+max_requests = 0 if counts_per_process else 20_000
+max_requests_jitter = max_requests // 10
+
+accesslog = "-"
+logger_class = "app.access_log.AccessLog"
 
 
 def on_starting(_server: object) -> None:
     """Refuse in the first process, once, before a worker is made or a socket opened."""
-    if problems:
-        raise Refusal(problems)
+    if wrong := [problem for problem in problems if problem.stops]:
+        raise Refusal(wrong)

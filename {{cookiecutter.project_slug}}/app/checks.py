@@ -21,8 +21,8 @@ def examine(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
 def settings(overrides: Mapping[str, object]) -> Config:
     """Return settings that defeat no protection; raise Refusal, naming every problem, otherwise."""
     values, found = examine(overrides)
-    if found:
-        raise Refusal(found)
+    if wrong := [problem for problem in found if problem.stops]:
+        raise Refusal(wrong)
     return values
 
 

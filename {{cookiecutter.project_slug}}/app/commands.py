@@ -20,11 +20,11 @@ def check() -> None:
     found += checks.files(config.ROOT)
     for problem in found:
         click.echo(problem)
-    if found:
-        click.echo(f"{len(found)} found.")
+    if wrong := sum(problem.stops for problem in found):
+        click.echo(f"{wrong} found.")
         raise SystemExit(1)
     create_app()
-    click.echo("Nothing found: every protection is on.")
+    click.echo("The application starts." if found else "Nothing found: every protection is on.")
 
 
 @click.group()

@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, object] = {
     "AWS_SECRET_ID": "",
     # app/security/proxy.py
     "PROXY_HOPS": 0,
+    "BIND": "127.0.0.1:8000",
     "TLS_CERT_FILE": "",
     "TLS_KEY_FILE": "",
     # app/security/hosts.py

@@ -8,13 +8,15 @@ class Problem(NamedTuple):
     """One setting that defeats a protection, or that cannot be read.
 
     `id` is stable and may be searched for; `sentence` begins with the name of the setting;
-    `hint` says what to do and shows a good value.
+    `hint` says what to do and shows a good value; `stops` is false for what is worth knowing
+    and no reason to refuse.
     No field ever holds a secret.
     """
 
     id: str
     sentence: str
     hint: str
+    stops: bool = True
 
     def __str__(self) -> str:
         return f"{self.sentence}  [{self.id}]\n    {self.hint}"

@@ -20,6 +20,14 @@ UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|WEB_CONCURRENCY$|PORT$")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `pytest tests/live --base-url https://staging.example.com` attack a deployment."""
+    group = parser.getgroup("deployment")
+    group.addoption("--base-url", help="a deployment to attack instead of a stack on this machine")
+    group.addoption("--http-url", help="its http port, if that is not 80")
+    group.addoption("--ca-file", help="PEM file of who issued its certificate, if nobody known")
+
+
 class Browser(FlaskClient):
     """A browser on a page of ours: https, our host, and an Origin with every unsafe request."""
 

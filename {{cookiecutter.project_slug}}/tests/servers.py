@@ -84,9 +84,9 @@ def _started(
         process.communicate()
 
 
-def listening(port: int) -> None:
+def listening(port: int, within_s: float = START_S) -> None:
     """Wait until somebody listens on a port of loopback; raise TimeoutError if nobody does."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + within_s
     while not _listens(port):
         if time.monotonic() > deadline:
             raise TimeoutError(port)

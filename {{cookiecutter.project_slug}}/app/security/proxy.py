@@ -5,6 +5,7 @@ Count one proxy too many, and the client chooses the address that limits and log
 count one too few, and every visitor is the same proxy (ASVS 4.1.3).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MOST_HOPS = 5
+BIND = re.compile(r"unix:/\S+|([\w.-]+|\[[0-9a-f:]+\]):\d{1,5}", re.ASCII)
+# Azure's gateways write the client's port behind its address.
+WITH_PORT = re.compile(r"([0-9.]+):\d+|\[([0-9A-Fa-f:.]+)\](?::\d+)?")
 
 
 def init_app(app: Flask) -> None:
@@ -33,6 +37,21 @@ def init_app(app: Flask) -> None:
 def problems(config: Config) -> Iterator[Problem]:
     """Yield a number of hops that cannot be counted, and half a certificate."""
     hops = config["PROXY_HOPS"]
+    if hops == 0 and not config["DEBUG"]:
+        yield Problem(
+            "proxy-none",
+            "PROXY_HOPS is 0: gunicorn ends TLS itself, has no http port beside it, "
+            "and no defence against slow clients.",
+            "For a private network. On the internet put nginx, Caddy or a load balancer in front, "
+            "and count it: PROXY_HOPS = 1",
+            stops=False,
+        )
+    if not BIND.fullmatch(config["BIND"]):
+        yield Problem(
+            "bind-unreadable",
+            f"BIND is {config['BIND']!r}, which is no address and port.",
+            'An address and a port, or a socket: BIND = "127.0.0.1:8000", "unix:/run/app.sock"',
+        )
     if not 0 <= hops <= MOST_HOPS:
         yield Problem(
             "proxy-hops",
@@ -56,11 +75,16 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def _without_forwarded(wsgi_app: "WSGIApplication") -> "WSGIApplication":
-    """Drop the headers before the application: Talisman believes X-Forwarded-Proto by itself."""
+    """Drop the headers before the application: Talisman believes X-Forwarded-Proto by itself.
+
+    What ProxyFix has taken from them stays, as an address without a port.
+    """
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         for name in [n for n in environ if n.startswith(("HTTP_X_FORWARDED", "HTTP_FORWARDED"))]:
             del environ[name]
+        if found := WITH_PORT.fullmatch(environ.get("REMOTE_ADDR", "")):
+            environ["REMOTE_ADDR"] = found[1] or found[2]
         return wsgi_app(environ, start_response)
 
     return application

@@ -56,6 +56,8 @@ def init_app(app: Flask) -> None:
         # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
         default_limits_exempt_when=lambda: True,
         strategy="moving-window",  # fixed-window let 9 through where 5 are allowed
+        # Without an endpoint nothing would be counted: unknown paths and wrong methods.
+        request_identifier=lambda: request.endpoint or "nothing",
         fail_on_first_breach=False,  # a request over one limit spends the other as well
         in_memory_fallback_enabled=True,
         storage_options={} if uri.startswith("memory") else timeouts,  # type: ignore[arg-type]

@@ -1,13 +1,20 @@
-"""A real Chromium, and https; where they are missing, what needs them is skipped and says so."""
+"""The production stack or a deployment, a real Chromium, and https.
+
+Where they are missing, what needs them is skipped and says so.
+"""
 
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from app import config
+from tests.live import stack as production
+from tests.live.deployment import Deployment
 from tests.live.sites import SITES, served_blank
 from tests.production import HOST
 from tests.servers import free_port
@@ -19,6 +26,39 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 NEEDS = "uv run --group live pytest"
 LIMITED = "limited.example.com"  # ours as well, for the test that uses up a limit
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Attack a deployment with what harms none, and with nothing else."""
+    is_test = collection_path.name.startswith("test_")
+    if config.getoption("--base-url") and is_test:
+        return collection_path.name != "test_deployment.py"
+    return None
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[production.Stack]:
+    """Yield this project in its production shape, on loopback."""
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
+    try:
+        with production.running() as running:
+            yield running
+    except production.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    """Return what to attack: --base-url, or the stack."""
+    option = request.config.getoption
+    if not option("--base-url"):
+        running: production.Stack = request.getfixturevalue("stack")
+        return running.deployment
+    hosts = config.read({})[0]["TRUSTED_HOSTS"]
+    try:
+        return Deployment.at(option("--base-url"), option("--http-url"), option("--ca-file"), hosts)
+    except ValueError as error:
+        raise pytest.UsageError(f"--base-url: {error}") from None
 
 
 @pytest.fixture(scope="session")

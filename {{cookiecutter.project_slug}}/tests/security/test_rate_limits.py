@@ -33,6 +33,14 @@ def test_static_files_and_monitors_are_free(make_app: MakeApp) -> None:
     assert statuses(client, "/", 2) == [200, 429]
 
 
+def test_unknown_paths_and_wrong_methods_count(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="3 per minute").test_client()
+    asked = [client.get("/wp-login.php"), client.get("/.git/config"), client.put("/")]
+    assert [answer.status_code for answer in asked] == [404, 404, 405]
+    assert asked[0].headers["RateLimit"].startswith('"default-60s";r=2')
+    assert client.get("/.env").status_code == 429
+
+
 def test_preflights_are_free(make_app: MakeApp) -> None:
     client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
     assert [client.options("/api/ping").status_code for _ in range(3)] == [200, 200, 200]

@@ -22,7 +22,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     root = tmp_path / "projects" / "ours"
     root.mkdir(parents=True)
     (root / "settings.toml").write_text(
-        'TRUSTED_HOSTS = ["app.example.com"]\n'
+        'TRUSTED_HOSTS = ["app.example.com"]\nPROXY_HOPS = 1\n'
         'SECURITY_CONTACT = "mailto:security@example.com"\nSECURITY_TXT_EXPIRES = "2100-01-01"\n'
     )
     monkeypatch.setattr(config, "ROOT", root)
@@ -136,7 +136,7 @@ def test_what_flask_loaded_from_dotenv_is_no_environment(
     monkeypatch.setenv("SECRET_KEY", KEY)  # as Flask's command line does
     monkeypatch.setenv("APP_PROXY_HOPS", "5")
     assert problem_ids(source) == ["secret-key-missing"]
-    assert config.read({"SECRET_KEY_SOURCE": source})[0]["PROXY_HOPS"] == 0
+    assert config.read({"SECRET_KEY_SOURCE": source})[0]["PROXY_HOPS"] == 1
 
 
 @pytest.mark.parametrize("name", [".env", ".flaskenv"])
@@ -148,7 +148,7 @@ def test_a_strangers_file_in_a_parent_directory_changes_nothing(
     monkeypatch.setenv("SECRET_KEY", STRANGERS_KEY)
     monkeypatch.setenv("APP_PROXY_HOPS", "5")
     assert problem_ids(source) == ["secret-key-missing"]
-    assert config.read({})[0]["PROXY_HOPS"] == 0
+    assert config.read({})[0]["PROXY_HOPS"] == 1
 
 
 @pytest.mark.parametrize("source", ["dotenv", "environment"])

