@@ -36,6 +36,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about another proxy than the one in front of this project."""
+    in_front = production.topology()
+    other = [
+        item
+        for item in items
+        if (marker := item.get_closest_marker("behind")) and in_front not in marker.args
+    ]
+    items[:] = [item for item in items if item not in other]
+    config.hook.pytest_deselected(items=other)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[production.Stack]:
     """Yield this project in its production shape, on loopback."""
@@ -89,7 +101,7 @@ def chromium(ports: Mapping[str, int]) -> Iterator["Browser"]:
     if path is None:
         pytest.skip("needs a browser: apt-get install chromium")
     rules = [f"MAP {name}:443 127.0.0.1:{port}" for name, port in ports.items()]
-    rules += ["MAP * ~NOTFOUND", "EXCLUDE localhost"]
+    rules += [f"MAP {HOST} 127.0.0.1", "MAP * ~NOTFOUND", "EXCLUDE localhost"]
     arguments = [
         *QUIET,
         f"--host-resolver-rules={', '.join(rules)}",

@@ -56,6 +56,7 @@ http {{
     proxy_ssl_name {host};
     client_max_body_size 10m;
     {bind}
+    server_tokens off;
     error_page 502 =503 @down;
     server {{
         listen 127.0.0.1:{https} ssl;
@@ -80,11 +81,11 @@ class Stack(NamedTuple):
     """The running parts, and how to reach them."""
 
     deployment: Deployment
+    edge: str
     app: str
     topology: str
     log: Path
-    gunicorn: "subprocess.Popen[bytes]"
-    restart: "Restart"
+    gunicorn: "Gunicorn"
 
     def lines(self, event: str) -> list[dict[str, object]]:
         """Return the JSON lines of the log that have this event."""
@@ -97,40 +98,51 @@ class Stack(NamedTuple):
         return found
 
 
-def topology(root: Path) -> str:
+def topology() -> str:
     """Return what stands in front, by the files that the answer left in the project."""
-    if (root / "deploy" / "Caddyfile").exists():
+    deploy = config.ROOT / "deploy"
+    if (deploy / "Caddyfile").exists():
         return "caddy"
-    if (root / "deploy" / "nginx.conf").exists():
-        return "cdn-nginx" if (root / "deploy" / "cdn-networks.conf").exists() else "nginx"
+    if (deploy / "nginx.conf").exists():
+        return "cdn-nginx" if (deploy / "cdn-networks.conf").exists() else "nginx"
     return "load-balancer" if config.read({})[0]["PROXY_HOPS"] else "none"
 
 
-class Restart:
-    """Start gunicorn again, as a supervisor would when it has ended."""
+class Gunicorn:
+    """The application's server: a test reloads and stops it."""
 
-    def __init__(self, stack: "_Parts", command: list[str], port: int) -> None:
-        self._parts, self._command, self._port = stack, command, port
+    def __init__(self, parts: "_Parts", command: list[str], port: int) -> None:
+        self._parts, self._command, self._port = parts, command, port
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self) -> "subprocess.Popen[bytes]":
-        """Start it, wait until it listens, and return the process."""
-        process = self._parts.start(self._command)
-        self._parts.wait(self._port, process)
-        return process
+    def start(self) -> None:
+        """Start it, for the first time or again, and wait until it listens."""
+        self._process = self._parts.start(self._command)
+        self._parts.wait(self._port, self._process)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process:
+            self._process.send_signal(number)
+
+    def ended(self, within_s: float = STOP_S) -> None:
+        """Wait until it has ended; raise subprocess.TimeoutExpired if it does not."""
+        if self._process:
+            self._process.wait(within_s)
 
 
 class _Parts:
     """Processes of a stack: they share a directory, an environment and a log."""
 
-    def __init__(self, root: Path, directory: Path, log: "IO[bytes] | int") -> None:
-        self.root, self.directory, self._log = root, directory, log
+    def __init__(self, directory: Path, log: "IO[bytes] | int") -> None:
+        self.directory, self._log = directory, log
         self.variables = _variables()
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(  # noqa: S603  our own words
             command,
-            cwd=self.root,
+            cwd=config.ROOT,
             env=self.variables,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -146,7 +158,9 @@ class _Parts:
             with contextlib.suppress(TimeoutError):
                 listening(port, 0.2)
                 return
-        raise RuntimeError(f"{process.args!r} does not listen on port {port}")
+        log = self.directory / "log"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        raise RuntimeError(f"{process.args!r} does not listen on port {port}\n{said}")
 
     def stop(self) -> None:
         """End what was started last first: nobody is in front of what has gone."""
@@ -209,22 +223,23 @@ def certificate(directory: Path, *names: str) -> None:
 
 
 @contextlib.contextmanager
-def running(root: Path = config.ROOT, log: "IO[bytes] | int | None" = None) -> Iterator[Stack]:
+def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Stack]:
     """Run the whole stack until the block ends.
 
-    `log` is a file or descriptor for everything the parts say; without, a file of the stack's.
+    `log` is a descriptor for everything the parts say; without, it is a file of the stack's.
+    `wsgi_app` takes the place of the application.
     Raises Missing if a program is not there, RuntimeError if a part does not start.
     """
     settings, _ = config.read({})
     host = settings["TRUSTED_HOSTS"][0].removeprefix(".") if settings["TRUSTED_HOSTS"] else ""
-    kind = topology(root)
+    kind = topology()
     with contextlib.ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="stack-")))
         certificate(directory, host or "localhost", "127.0.0.1")
         (directory / "srv").mkdir()
-        (directory / "srv" / "static").symlink_to(root / "app" / "static")
+        (directory / "srv" / "static").symlink_to(config.ROOT / "app" / "static")
         path = directory / "log"
-        parts = _Parts(root, directory, log or cleanup.enter_context(path.open("ab")))
+        parts = _Parts(directory, log or cleanup.enter_context(path.open("ab")))
         cleanup.callback(parts.stop)
         https, app = free_port(), free_port()
         if kind == "none":
@@ -232,11 +247,11 @@ def running(root: Path = config.ROOT, log: "IO[bytes] | int | None" = None) -> I
             parts.variables |= {name: str(directory / file) for name, file in names.items()}
             app = https
         bind = f"127.0.0.1:{app}"
-        gunicorn = Restart(parts, [sys.executable, "-m", "gunicorn", "--bind", bind], app)
-        process = gunicorn()
+        command = [sys.executable, "-m", "gunicorn", "--bind", bind]
+        gunicorn = Gunicorn(parts, [*command, wsgi_app] if wsgi_app else command, app)
+        gunicorn.start()
         http = None if kind == "none" else free_port()
-        if http:
-            _front(parts, kind, host, http, https, app)
+        edge = _front(parts, kind, host, http, https, app) if http else f"https://{bind}"
         deployment = Deployment(
             https=f"https://127.0.0.1:{https}",
             http=f"http://127.0.0.1:{http}" if http else None,
@@ -245,16 +260,16 @@ def running(root: Path = config.ROOT, log: "IO[bytes] | int | None" = None) -> I
         )
         _answers(deployment)
         scheme = "http" if http else "https"
-        yield Stack(deployment, f"{scheme}://{bind}", kind, path, process, gunicorn)
+        yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn)
 
 
-def _front(parts: _Parts, kind: str, host: str, http: int, https: int, app: int) -> None:
-    """Start what stands in front of gunicorn."""
+def _front(parts: _Parts, kind: str, host: str, http: int, https: int, app: int) -> str:
+    """Start what stands in front of gunicorn; return the https URL of the nearest."""
     if kind == "caddy":
         _listen(parts, [caddy(), "run", "--config", _caddyfile(parts, http, https, app)], https)
-        return
-    here = {"http": http, "https": https, "next_http": f"http://127.0.0.1:{app}"}
-    here |= {"next_https": here["next_http"], "bind": ""}
+        return f"https://127.0.0.1:{https}"
+    here = {"http": str(http), "https": str(https), "bind": ""}
+    here |= {f"next_{scheme}": f"http://127.0.0.1:{app}" for scheme in ("http", "https")}
     if kind == "cdn-nginx":
         edge = {"http": free_port(), "https": free_port()}
         _listen(parts, _nginx_conf(parts, edge["http"], edge["https"], app), edge["https"])
@@ -262,10 +277,11 @@ def _front(parts: _Parts, kind: str, host: str, http: int, https: int, app: int)
         here["bind"] = f"proxy_bind {CDN_ADDRESS};"
     if kind == "nginx":
         _listen(parts, _nginx_conf(parts, http, https, app), https)
-        return
+        return f"https://127.0.0.1:{https}"
     text = STAND_IN.format(host=host, user=_user(), temporary=_temporary("stand-in"), **here)
     (parts.directory / "stand-in.conf").write_text(text)
     _listen(parts, [nginx(), "-p", f"{parts.directory}/", "-c", "stand-in.conf"], https)
+    return here["next_https"]
 
 
 def _listen(parts: _Parts, command: list[str], port: int) -> None:
@@ -276,7 +292,7 @@ def _nginx_conf(parts: _Parts, http: int, https: int, app: int) -> list[str]:
     """Move the shipped configuration to loopback and these ports; return the command."""
     networks = f"set_real_ip_from {CDN_NETWORK};\n"
     (parts.directory / "cdn-networks.conf").write_text(networks)
-    text = (parts.root / "deploy" / "nginx.conf").read_text()
+    text = (config.ROOT / "deploy" / "nginx.conf").read_text()
     for shipped, here in (
         (r"pid .*;", f"{_user()} pid nginx.pid;"),
         (r"worker_rlimit_nofile .*;", ""),
@@ -298,7 +314,7 @@ def _nginx_conf(parts: _Parts, http: int, https: int, app: int) -> list[str]:
 def _caddyfile(parts: _Parts, http: int, https: int, app: int) -> str:
     """Move the shipped configuration to loopback and these ports; return its path."""
     tls = f"tls {parts.directory}/cert.pem {parts.directory}/key.pem"
-    text = (parts.root / "deploy" / "Caddyfile").read_text()
+    text = (config.ROOT / "deploy" / "Caddyfile").read_text()
     for shipped, here in (
         (r"^\{", f"{{\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1"),
         (r"auto_https .*", "auto_https off"),  # or it would ask for a certificate
