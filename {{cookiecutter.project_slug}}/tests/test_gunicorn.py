@@ -1,14 +1,23 @@
 """gunicorn believes nothing that a client can send, and does not start when we refuse."""
 
+import json
 import re
-from collections.abc import Iterator
+import runpy
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from app import config
+from app.problem import Refusal
 from tests.production import HOST, VARIABLES
 from tests.servers import ask, free_port, run, served
 
-pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
+gunicorn = pytest.importorskip("gunicorn.config", reason="gunicorn does not exist on Windows")
+
+from app.access_log import AccessLog  # noqa: E402
 
 OWN = {"Host": HOST}
 
@@ -52,9 +61,36 @@ def test_gunicorn_takes_no_path_from_a_header(port: int, name: str) -> None:
     assert "<form" not in page
 
 
-def test_there_is_no_way_in_beside_the_port() -> None:
-    _, output = run("gunicorn", "--print-config", variables=VARIABLES)
-    assert re.search(r"^control_socket_disable += True$", output, re.MULTILINE)
+@pytest.fixture
+def configuration(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return a function that reads gunicorn.conf.py as gunicorn does, with these variables."""
+
+    def read(**variables: str) -> dict[str, Any]:
+        for name, value in {**VARIABLES, **variables}.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(config.ROOT / "gunicorn.conf.py"))
+
+    return read
+
+
+def test_there_is_no_way_in_beside_the_port(configuration: Callable[..., dict[str, Any]]) -> None:
+    read = configuration()
+    assert read["control_socket_disable"] is True
+    assert read["forwarded_allow_ips"] == ""
+
+
+def test_where_it_listens(configuration: Callable[..., dict[str, Any]]) -> None:
+    assert configuration(APP_BIND="127.0.0.1:8000")["bind"] == "127.0.0.1:8000"
+    assert configuration(PORT="5123")["bind"] == "0.0.0.0:5123"
+
+
+def test_a_worker_that_counts_in_its_memory_is_not_replaced(
+    configuration: Callable[..., dict[str, Any]],
+) -> None:
+    assert configuration()["max_requests"] == 0
+    shared = configuration(APP_RATELIMIT_STORAGE_URI="redis://127.0.0.1:6379", WEB_CONCURRENCY="4")
+    assert shared["workers"] == 4
+    assert shared["max_requests"] > shared["max_requests_jitter"] > 0
 
 
 @pytest.mark.parametrize(
@@ -63,13 +99,60 @@ def test_there_is_no_way_in_beside_the_port() -> None:
         ({"SECRET_KEY": "dev"}, "secret-key-published"),
         ({"APP_PROXY_HOPS": "0"}, "tls-missing"),
         ({"APP_PROXY_HOPS": "9"}, "proxy-hops"),
+        ({"APP_BIND": "8000"}, "bind-unreadable"),
         ({"WEB_CONCURRENCY": "2"}, "rate-limit-store-per-process"),
+        ({"WEB_CONCURRENCY": "many"}, "workers-unreadable"),
+        ({"WEB_CONCURRENCY": "0"}, "workers-unreadable"),
     ],
 )
-def test_it_refuses_once_and_ends(variables: dict[str, str], problem: str) -> None:
+def test_it_refuses(
+    configuration: Callable[..., dict[str, Any]], variables: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(Refusal) as refusal:
+        configuration(**variables)["on_starting"](None)
+    assert [found.id for found in refusal.value.problems] == [problem]
+
+
+def test_it_refuses_once_and_ends() -> None:
     bind = f"127.0.0.1:{free_port()}"
-    status, output = run("gunicorn", "--bind", bind, variables={**VARIABLES, **variables})
+    wrong = {**VARIABLES, "SECRET_KEY": "dev", "WEB_CONCURRENCY": "2"}
+    status, output = run("gunicorn", "--bind", bind, variables=wrong)
     assert status == 1
-    assert output.count(f"[{problem}]") == 1
+    for problem in ("secret-key-published", "rate-limit-store-per-process"):
+        assert output.count(f"[{problem}]") == 1
     assert "Traceback" not in output
     assert "Booting worker" not in output
+
+
+def test_a_request_is_one_line_that_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = gunicorn.Config()
+    settings.set("accesslog", "-")
+    environ = {
+        "app.request_id": "0123",
+        "REMOTE_ADDR": "203.0.113.9",
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": '/\n{"event":"request"}"',
+        "QUERY_STRING": "token=secret",
+        "RAW_URI": "/?token=secret",
+        "HTTP_REFERER": "https://app.example.com/?secret",
+        "HTTP_COOKIE": "secret",
+        "HTTP_AUTHORIZATION": "Basic c2VjcmV0OnNlY3JldA==",
+        "wsgi.url_scheme": "https",
+    }
+    answer = SimpleNamespace(status="404 Not Found", sent=12, headers=[])
+    log = AccessLog(settings)
+    log.access(answer, None, environ, timedelta(milliseconds=34.5))  # type: ignore[arg-type]
+    (text,) = capsys.readouterr().out.splitlines()
+    line = json.loads(text)
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "event": "request",
+        "request_id": "0123",
+        "client": "203.0.113.9",
+        "scheme": "https",
+        "method": "GET",
+        "path": '/\n{"event":"request"}"',
+        "status": 404,
+        "bytes": 12,
+        "duration_ms": 34,
+    }

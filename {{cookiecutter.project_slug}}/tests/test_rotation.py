@@ -7,19 +7,18 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from shutil import which
-from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
 from dotenv import dotenv_values
+from flask.testing import FlaskClient
 
-from app import commands, config, env_file, rotation
-from tests.production import HOST, KEY, VARIABLES
-from tests.servers import ask, copy, field, free_port, run, served
+from app import commands, config, create_app, env_file, rotation
+from tests.conftest import Browser, csrf_token
+from tests.production import HOST, KEY, SETTINGS, VARIABLES
 
 TODAY, UNTIL = date(2027, 1, 30), date(2027, 1, 31)
 OLD = "old-key-" + "0123456789abcdef" * 3
-OWN = {"Host": HOST, "X-Forwarded-Proto": "https"}
 # Production reads .env here, as it does on one host.
 DOTENV = {**VARIABLES, "APP_SECRET_KEY_SOURCE": "dotenv", "SECRET_KEY": ""}
 
@@ -34,6 +33,22 @@ def file(tmp_path: Path) -> Path:
     )
     file.chmod(0o640)
     return file
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the root of a project without a .env, in the place of this one."""
+    (tmp_path / "settings.toml").write_text("")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def project(bare: Path) -> Path:
+    """Return the root of a project with a .env, in the place of this one."""
+    env_file.create(str(bare / ".env"))
+    return bare
 
 
 def rotate(file: Path, *, compromised: bool = False, prune: bool = False) -> rotation.Rotated:
@@ -113,35 +128,30 @@ def test_the_day_is_when_the_last_session_has_ended(lifetime_s: int, days: int) 
     assert rotation.last_day(TODAY, lifetime_s) == TODAY + timedelta(days=days)
 
 
-def test_sessions_and_open_forms_live_through_it(tmp_path: Path) -> None:
-    root = copy(tmp_path / "clone")
-    env_file.create(str(root / ".env"))
-    port = free_port()
-    command = ("gunicorn", "--bind", f"127.0.0.1:{port}")
-    with served(port, *command, variables=DOTENV, root=root):
-        _, headers, page = ask(port, "GET", "/contact", OWN)
-    form = {
-        **OWN,
-        "Cookie": headers["Set-Cookie"].partition(";")[0],
-        "Origin": f"https://{HOST}",
-        "Content-Type": "application/x-www-form-urlencoded",
-    }
+def test_sessions_and_open_forms_live_through_it(project: Path) -> None:
+    def browser() -> FlaskClient:
+        app = create_app(**{**SETTINGS, "SECRET_KEY_SOURCE": "dotenv"})
+        app.test_client_class = Browser
+        return app.test_client()
+
+    visitor = browser()
     data = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
-    body = urlencode({**data, "csrf_token": field(page, "csrf_token")})
-    before = (root / ".env").read_text()
+    data["csrf_token"] = csrf_token(visitor.get("/contact"))
+    cookie = visitor.get_cookie("__Host-session", HOST)
+    assert cookie
+    before = (project / ".env").read_text()
     for options, status in (((), 303), (("--compromised",), 400)):
-        (root / ".env").write_text(before)
-        assert run("flask", "secret-key", "rotate", *options, variables=DOTENV, root=root)[0] == 0
-        with served(port, *command, variables=DOTENV, root=root):
-            assert ask(port, "POST", "/contact", form, body)[0] == status
+        (project / ".env").write_text(before)
+        result = CliRunner().invoke(commands.secret_key, ["rotate", *options], env=DOTENV)
+        assert result.exit_code == 0, result.output
+        client = browser()
+        client.set_cookie("__Host-session", cookie.value, domain=HOST, secure=True)
+        assert client.post("/contact", data=data).status_code == status
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+def command(bare: Path) -> Callable[..., str]:
     """Return a function that runs a command on a project without a .env; it returns all output."""
-    (tmp_path / "settings.toml").write_text("")
-    monkeypatch.setattr(config, "ROOT", tmp_path)
-    monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: str, **variables: str) -> str:
         result = CliRunner().invoke(commands.secret_key, arguments, env={**DOTENV, **variables})
@@ -186,22 +196,18 @@ def test_another_source_is_told_the_steps(command: Callable[..., str], source: s
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such mode")
-def test_check_names_a_dotenv_that_others_can_read(tmp_path: Path) -> None:
-    root = copy(tmp_path / "clone")
-    env_file.create(str(root / ".env"))
-    (root / ".env").chmod(0o604)
-    status, output = run("flask", "check", variables=DOTENV, root=root)
-    assert status == 1
-    assert "[dotenv-readable]" in output
-    assert run("flask", "routes", variables=DOTENV, root=root)[0] == 0
+def test_check_names_a_dotenv_that_others_can_read(project: Path) -> None:
+    (project / ".env").chmod(0o604)
+    result = CliRunner().invoke(commands.check, env=DOTENV)
+    assert result.exit_code == 1
+    assert "[dotenv-readable]" in result.output
+    create_app(**{**SETTINGS, "SECRET_KEY_SOURCE": "dotenv"})
 
 
 @pytest.mark.skipif(not which("git"), reason="needs git")
-def test_check_names_a_dotenv_that_git_tracks(tmp_path: Path) -> None:
-    root = copy(tmp_path / "clone")
-    env_file.create(str(root / ".env"))
-    for command in (["init", "--quiet"], ["add", "--force", ".env"]):
-        subprocess.run(["git", *command], cwd=root, check=True)  # noqa: S603, S607
-    status, output = run("flask", "check", variables=DOTENV, root=root)
-    assert status == 1
-    assert "[dotenv-tracked]" in output
+def test_check_names_a_dotenv_that_git_tracks(project: Path) -> None:
+    for arguments in (["init", "--quiet"], ["add", "--force", ".env"]):
+        subprocess.run(["git", *arguments], cwd=project, check=True)  # noqa: S603, S607
+    result = CliRunner().invoke(commands.check, env=DOTENV)
+    assert result.exit_code == 1
+    assert "[dotenv-tracked]" in result.output

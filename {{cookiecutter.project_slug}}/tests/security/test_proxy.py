@@ -25,6 +25,22 @@ def test_the_address_is_counted_from_the_right(make_app: MakeApp, hops: int, see
 
 
 @pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("203.0.113.9:51234", "203.0.113.9"),
+        ("[2001:db8::1]:51234", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_an_address_with_a_port_is_an_address(make_app: MakeApp, written: str, seen: str) -> None:
+    app = make_app()
+    app.add_url_rule("/address", view_func=lambda: str(request.remote_addr))
+    answer = app.test_client().get("/address", headers={"X-Forwarded-For": f"6.6.6.6, {written}"})
+    assert answer.text == seen
+
+
+@pytest.mark.parametrize(
     "forged",
     [
         {"X-Forwarded-Proto": "https"},
@@ -85,6 +101,17 @@ def test_a_link_cannot_be_poisoned(make_app: MakeApp, hops: int) -> None:
 def test_hops_that_cannot_be_counted_are_refused(make_app: MakeApp, hops: int) -> None:
     with pytest.raises(Refusal, match="proxy-hops"):
         make_app(PROXY_HOPS=hops)
+
+
+@pytest.mark.parametrize("bind", ["8000", "127.0.0.1", "http://127.0.0.1:8000", ""])
+def test_an_address_that_cannot_be_listened_on_is_refused(make_app: MakeApp, bind: str) -> None:
+    with pytest.raises(Refusal, match="bind-unreadable"):
+        make_app(BIND=bind)
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "app:80", "unix:/run/app.sock"])
+def test_an_address_that_can_be_listened_on_is_accepted(make_app: MakeApp, bind: str) -> None:
+    make_app(BIND=bind)
 
 
 def test_half_a_certificate_is_refused(make_app: MakeApp, tmp_path: Path) -> None:
