@@ -23,7 +23,6 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "eu-central-1",
         "AWS_DEFAULT_REGION": "eu-central-1",
     }.items():
         monkeypatch.setenv(name, value)
@@ -58,15 +57,14 @@ def test_no_other_source_takes_its_place(manager: Any) -> None:  # noqa: ANN401
     assert read("") == ({"SECRET_KEY": None, "SECRET_KEY_FALLBACKS": []}, [])
 
 
-@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("name", ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"])
 def test_a_manager_that_cannot_be_reached_is_named(
     manager: Any,  # noqa: ANN401
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    if name == "AWS_REGION":
+    if name == "AWS_DEFAULT_REGION":
         monkeypatch.delenv("AWS_DEFAULT_REGION")
-        monkeypatch.delenv("AWS_REGION")
     else:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert read()[1] == ["secret-key-aws"]

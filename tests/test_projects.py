@@ -1,20 +1,32 @@
 """Every combination of answers makes a project that passes every judge unrepaired."""
 
+import json
 import os
+import re
+import tomllib
 from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 
-from tests.conftest import Project
+from tests.conftest import CHOICES, Project
 from tests.test_template import COMBINATIONS, name_of
 
 
 def code_of(project: Project) -> str:
-    """Return a digest of what ruff and mypy read."""
-    names = sorted(name for name in project.files() if name.endswith((".py", ".toml")))
-    judged = [name for name in names if name != "settings.toml"]
-    return sha256(b"".join((project.path / name).read_bytes() for name in judged)).hexdigest()
+    """Return a digest of what ruff and mypy read: all Python, and their settings."""
+    names = sorted(name for name in project.files() if name.endswith(".py"))
+    tools = tomllib.loads((project.path / "pyproject.toml").read_text())["tool"]
+    judged = [(project.path / name).read_bytes() for name in names]
+    return sha256(b"".join([*judged, json.dumps(tools).encode()])).hexdigest()
+
+
+def attacks_itself(project: Project, *options: str) -> None:
+    """Run a project's own suite; on CI, see nothing skipped."""
+    summary = project.run("pytest", "-q", "-ra", "-p", "no:cacheprovider", *options)
+    assert " passed" in summary.splitlines()[-1]
+    if os.environ.get("CI"):  # .ci/run installs what a test could miss
+        assert "SKIPPED" not in summary
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
@@ -31,12 +43,7 @@ def test_a_project_passes_every_judge(
         mypy_cache = tmp_path_factory.getbasetemp() / "mypy"
         project.run("mypy", "--strict", ".", MYPY_CACHE_DIR=str(mypy_cache))
         verdict.touch()
-    # What is in tests/live meets the same bytes in every project: one browser is enough.
-    left_out = [] if answers == COMBINATIONS[0] else ["--ignore=tests/live"]
-    summary = project.run("pytest", "-q", "-ra", "-p", "no:cacheprovider", *left_out)
-    assert " passed" in summary.splitlines()[-1]
-    if os.environ.get("CI"):  # .ci/run installs what a test could miss
-        assert "SKIPPED" not in summary
+    attacks_itself(project, "--ignore=tests/live")
     given = {"SECRET_KEY": "k" * 8 + "0123456789abcdef" * 3}
     if answers["secret_key_source"] == "aws-secrets-manager":  # test_aws.py has the manager
         given["APP_SECRET_KEY_SOURCE"] = "environment"
@@ -46,4 +53,18 @@ def test_a_project_passes_every_judge(
         given = {"SECRET_KEY_FILE": str(key)}
     elif answers["secret_key_source"] == "dotenv":
         given = {}
-    assert project.run("flask", "check", **given) == "Nothing found: every protection is on.\n"
+    said = project.run("flask", "check", **given)
+    if answers["proxy"] == "none":
+        assert re.findall(r"\[([a-z-]+)\]", said) == ["proxy-none"]
+    else:
+        assert said == "Nothing found: every protection is on.\n"
+
+
+@pytest.mark.parametrize("proxy", CHOICES["proxy"])
+def test_a_project_in_its_production_shape_is_attacked(
+    bake: Callable[..., Project], proxy: str
+) -> None:
+    live = ["tests/live"]
+    if proxy != CHOICES["proxy"][0]:  # what does not meet the proxy meets the same bytes
+        live = ["tests/live/test_deployment.py", "tests/live/test_production.py"]
+    attacks_itself(bake(proxy=proxy), *live)

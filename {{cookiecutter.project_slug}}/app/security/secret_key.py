@@ -180,7 +180,7 @@ def _from_aws(secret_id: str, found: list[Problem]) -> list[str]:
             Problem(
                 "secret-key-aws",
                 f"AWS_SECRET_ID: {secret_id} cannot be read: {type(error).__name__}: {error}",
-                "Give the process a region (AWS_REGION) and the permission "
+                "Give the process a region (AWS_DEFAULT_REGION) and the permission "
                 "secretsmanager:GetSecretValue for it.",
             )
         )

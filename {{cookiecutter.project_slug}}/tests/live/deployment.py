@@ -145,9 +145,13 @@ class Deployment(NamedTuple):
         """Return a client's TLS that checks the certificate."""
         return ssl.create_default_context(cafile=self.ca)
 
+    def address(self) -> str:
+        """Return the host or address to connect to."""
+        return urlsplit(self.https).hostname or ""
+
     def is_on_loopback(self) -> bool:
         """Return whether it is on this machine."""
-        return (urlsplit(self.https).hostname or "").startswith(("127.", "localhost", "::1"))
+        return self.address().startswith(("127.", "localhost", "::1"))
 
     def second_address(self) -> str | None:
         """Return another address of this machine that reaches the deployment, if there is one."""

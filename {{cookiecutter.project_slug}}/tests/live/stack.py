@@ -21,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -33,44 +34,6 @@ START_S = 30
 STOP_S = 40  # a little over gunicorn's graceful_timeout
 
 CDN_NETWORK, CDN_ADDRESS = "127.1.0.0/16", "127.1.0.1"
-
-# What only the internet has, as an nginx that does what those do: append, and overwrite the scheme.
-STAND_IN = """
-daemon off;
-{user}
-pid stand-in.pid;
-error_log stderr warn;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    {temporary}
-    ssl_certificate cert.pem;
-    ssl_certificate_key key.pem;
-    proxy_set_header Host $http_host;
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_set_header Connection close;
-    proxy_http_version 1.1;
-    proxy_next_upstream off;
-    proxy_ssl_server_name on;
-    proxy_ssl_name {host};
-    client_max_body_size 10m;
-    {bind}
-    server_tokens off;
-    error_page 502 =503 @down;
-    server {{
-        listen 127.0.0.1:{https} ssl;
-        http2 on;
-        location / {{ proxy_pass {next_https}; }}
-        location @down {{ return 503; }}
-    }}
-    server {{
-        listen 127.0.0.1:{http};
-        location / {{ proxy_pass {next_http}; }}
-        location @down {{ return 503; }}
-    }}
-}}
-"""
 
 
 class Missing(Exception):  # noqa: N818  it reads as a sentence where it is raised
@@ -105,7 +68,8 @@ def topology() -> str:
         return "caddy"
     if (deploy / "nginx.conf").exists():
         return "cdn-nginx" if (deploy / "cdn-networks.conf").exists() else "nginx"
-    return "load-balancer" if config.read({})[0]["PROXY_HOPS"] else "none"
+    settings = tomllib.loads((config.ROOT / "settings.toml").read_text(encoding="utf-8"))
+    return "load-balancer" if settings["PROXY_HOPS"] else "none"
 
 
 class Gunicorn:
@@ -150,6 +114,10 @@ class _Parts:
         )
         self._running.append(process)
         return process
+
+    def listen(self, port: int, *command: str) -> None:
+        """Start a program and wait until it listens."""
+        self.wait(port, self.start(list(command)))
 
     def wait(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         """Wait until a process listens; raise RuntimeError if it ends instead."""
@@ -251,7 +219,7 @@ def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Sta
         gunicorn = Gunicorn(parts, [*command, wsgi_app] if wsgi_app else command, app)
         gunicorn.start()
         http = None if kind == "none" else free_port()
-        edge = _front(parts, kind, host, http, https, app) if http else f"https://{bind}"
+        edge = _front(parts, kind, http, https, app) if http else f"https://{bind}"
         deployment = Deployment(
             https=f"https://127.0.0.1:{https}",
             http=f"http://127.0.0.1:{http}" if http else None,
@@ -263,40 +231,34 @@ def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Sta
         yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn)
 
 
-def _front(parts: _Parts, kind: str, host: str, http: int, https: int, app: int) -> str:
+def _front(parts: _Parts, kind: str, http: int, https: int, app: int) -> str:
     """Start what stands in front of gunicorn; return the https URL of the nearest."""
     if kind == "caddy":
-        _listen(parts, [caddy(), "run", "--config", _caddyfile(parts, http, https, app)], https)
+        parts.listen(https, caddy(), "run", "--config", _caddyfile(parts, http, https, app))
         return f"https://127.0.0.1:{https}"
-    here = {"http": str(http), "https": str(https), "bind": ""}
-    here |= {f"next_{scheme}": f"http://127.0.0.1:{app}" for scheme in ("http", "https")}
-    if kind == "cdn-nginx":
-        edge = {"http": free_port(), "https": free_port()}
-        _listen(parts, _nginx_conf(parts, edge["http"], edge["https"], app), edge["https"])
-        here |= {f"next_{scheme}": f"{scheme}://127.0.0.1:{edge[scheme]}" for scheme in edge}
-        here["bind"] = f"proxy_bind {CDN_ADDRESS};"
-    if kind == "nginx":
-        _listen(parts, _nginx_conf(parts, http, https, app), https)
-        return f"https://127.0.0.1:{https}"
-    text = STAND_IN.format(host=host, user=_user(), temporary=_temporary("stand-in"), **here)
-    (parts.directory / "stand-in.conf").write_text(text)
-    _listen(parts, [nginx(), "-p", f"{parts.directory}/", "-c", "stand-in.conf"], https)
-    return here["next_https"]
+    next_http = next_https = f"http://127.0.0.1:{app}"
+    if kind != "load-balancer":
+        behind = kind == "cdn-nginx"
+        edge_http, edge_https = (free_port(), free_port()) if behind else (http, https)
+        _nginx(parts, config.ROOT / "deploy" / "nginx.conf", edge_http, edge_https, app)
+        next_http, next_https = (f"http://127.0.0.1:{edge_http}", f"https://127.0.0.1:{edge_https}")
+    if kind != "nginx":
+        places = {"NEXT_HTTPS": next_https, "NEXT_HTTP": next_http, "OWN_ADDRESS": CDN_ADDRESS}
+        _nginx(parts, Path(__file__).with_name("stand-in.conf"), http, https, app, places)
+    return next_https if kind == "cdn-nginx" else f"https://127.0.0.1:{https}"
 
 
-def _listen(parts: _Parts, command: list[str], port: int) -> None:
-    parts.wait(port, parts.start(command))
-
-
-def _nginx_conf(parts: _Parts, http: int, https: int, app: int) -> list[str]:
-    """Move the shipped configuration to loopback and these ports; return the command."""
+def _nginx(
+    parts: _Parts, shipped: Path, http: int, https: int, app: int, places: Mapping[str, str] = {}
+) -> None:
+    """Start nginx with a configuration that is moved to loopback and these ports."""
     networks = f"set_real_ip_from {CDN_NETWORK};\n"
     (parts.directory / "cdn-networks.conf").write_text(networks)
-    text = (config.ROOT / "deploy" / "nginx.conf").read_text()
-    for shipped, here in (
-        (r"pid .*;", f"{_user()} pid nginx.pid;"),
+    text = shipped.read_text(encoding="utf-8")
+    for there, here in (
+        (r"pid .*;", f"{_user()} pid {shipped.stem}.pid;"),
         (r"worker_rlimit_nofile .*;", ""),
-        (r"http \{", f"http {{ {_temporary('nginx')}"),
+        (r"http \{", f"http {{ {_temporary(shipped.stem)}"),
         (r"listen \[::\].*;", ""),
         (r"listen 80\b", f"listen 127.0.0.1:{http}"),
         (r"listen 443\b", f"listen 127.0.0.1:{https}"),
@@ -305,10 +267,12 @@ def _nginx_conf(parts: _Parts, http: int, https: int, app: int) -> list[str]:
         (r"(on\S+) /srv;", rf"\1 {parts.directory}/srv;"),
         (r"server app:8000.*;", f"server 127.0.0.1:{app};"),
         (r"resolver .*;", ""),
+        *places.items(),
     ):
-        text = re.sub(shipped, here, text)
-    (parts.directory / "nginx.conf").write_text(text)
-    return [nginx(), "-p", f"{parts.directory}/", "-c", "nginx.conf", "-g", "daemon off;"]
+        text = re.sub(there, here, text)
+    (parts.directory / shipped.name).write_text(text, encoding="utf-8")
+    options = ("-p", f"{parts.directory}/", "-c", shipped.name, "-g", "daemon off;")
+    parts.listen(https, nginx(), *options)
 
 
 def _caddyfile(parts: _Parts, http: int, https: int, app: int) -> str:

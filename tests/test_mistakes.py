@@ -1,0 +1,168 @@
+"""Every mistake between a visitor and the application is named by the tests that users run."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import CLEAN, TEMPLATE, Project
+
+CONF = "deploy/nginx.conf"
+PROTO = "proxy_set_header X-Forwarded-Proto $scheme;"
+HOST = "proxy_set_header Host $http_host;"
+KEPT = 'map $http_x_forwarded_{0} $kept {{ "" ${1}; default $http_x_forwarded_{0}; }}\n'
+REDIRECT = "http2 on; if ($scheme = http) { return 301 https://$host$request_uri; }"
+CACHE = """
+    proxy_cache_path cache keys_zone=cache:1m;
+    proxy_cache cache;
+    proxy_cache_valid 200 1m;
+    proxy_ignore_headers Cache-Control Set-Cookie Vary;
+"""
+
+
+class Wrong(NamedTuple):
+    """A deployment that differs from the project by one mistake."""
+
+    name: str
+    proxy: str = "nginx"
+    edit: tuple[str, str] = ("", "")
+    variables: Mapping[str, str] = {}
+
+    def __str__(self) -> str:
+        return "-".join([self.name, self.proxy, *self.variables.values()])
+
+
+def hops(name: str, proxy: str, number: int) -> Wrong:
+    return Wrong(name, proxy, variables={"APP_PROXY_HOPS": str(number)})
+
+
+WRONG = (
+    # One more and one fewer than there are; where that is none, the start refuses (below).
+    hops("hops-wrong", "nginx", 2),
+    hops("hops-wrong", "caddy", 2),
+    hops("hops-too-many", "load-balancer", 2),
+    hops("hops-wrong", "cdn-nginx", 1),
+    hops("hops-too-many", "cdn-nginx", 3),
+    hops("hops-too-many", "none", 1),
+    Wrong("hops-too-many", edit=("-For $remote_addr;", "-For $http_x_forwarded_for;")),
+    Wrong("scheme-lost", edit=(PROTO, "")),
+    Wrong("scheme-forged", edit=(PROTO, PROTO.replace("scheme", "kept"))),
+    Wrong("host-lost", edit=(HOST, "proxy_set_header Host app;")),
+    Wrong("host-any", edit=(HOST, "proxy_set_header Host app.example.com;")),
+    Wrong("link-forged", edit=(HOST, HOST.replace("http_host", "kept"))),
+    Wrong("http-answered", edit=(PROTO, PROTO.replace("$scheme", "https"))),
+    Wrong("http-redirected", edit=("http2 on;", REDIRECT)),
+    Wrong("headers-changed", edit=("http2 on;", "http2 on; add_header X-Frame-Options DENY;")),
+    Wrong("readyz-outside", edit=("location = /readyz", "location = /elsewhere")),
+    Wrong("port-outside"),
+    Wrong(
+        "tls-old",
+        edit=(
+            "ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_ciphers ",
+            "ssl_protocols TLSv1 TLSv1.1 TLSv1.2;\n    ssl_ciphers @SECLEVEL=0:ALL:",
+        ),
+    ),
+    Wrong("version-told", edit=("server_tokens off;", "")),
+    Wrong(
+        "body-unbounded",
+        edit=("client_max_body_size 1m;", "client_max_body_size 9m;"),
+        variables={"APP_MAX_CONTENT_LENGTH": "9000000", "APP_MAX_FORM_MEMORY_SIZE": "9000000"},
+    ),
+    Wrong("cached", edit=("# -- The application\n", CACHE)),
+)
+
+
+def when(wrong: Wrong) -> tuple[pytest.MarkDecorator, ...]:
+    """Leave what takes minutes to `nox -s removals`, but for the hops, which users get wrong."""
+    return () if wrong.variables.get("APP_PROXY_HOPS") else (pytest.mark.removal,)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def stack(project: Path, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Run a project's stack, as it is, until the block ends; yield its one line."""
+    with TemporaryFile("a+") as said:  # a pipe that nobody reads would stop it
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.live.stack"],
+            cwd=project,
+            env={**CLEAN, "PYTHONPATH": str(project), **variables},
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                said.seek(0)
+                raise RuntimeError(said.read())
+            yield json.loads(line)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def make_wrong(project: Path, wrong: Wrong) -> None:
+    """Put the mistake into the project's files."""
+    old, new = wrong.edit
+    if not old:
+        return
+    conf = project / CONF
+    text = conf.read_text()
+    assert text.count(old) == 1
+    if "$kept" in new:
+        kind = ("proto", "scheme") if "Proto" in old else ("host", "http_host")
+        text = text.replace("http {\n", f"http {{\n{KEPT.format(*kind)}")
+    conf.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "wrong", [pytest.param(wrong, id=str(wrong), marks=when(wrong)) for wrong in WRONG]
+)
+def test_the_mistake_is_named(bake: Callable[..., Project], tmp_path: Path, wrong: Wrong) -> None:
+    right = bake(proxy=wrong.proxy, project_slug="right")
+    deployed = bake(proxy=wrong.proxy, project_slug="deployed")
+    make_wrong(deployed.path, wrong)
+    with stack(deployed.path, wrong.variables) as running:
+        port = running["app"].rpartition(":")[2] if wrong.name == "port-outside" else free_port()
+        options = ["-x", "-q", "-p", "no:cacheprovider", "tests/live"]
+        options += ["--base-url", running["https"], "--ca-file", running["ca"]]
+        options += ["--http-url", running["http"]] if running["http"] else []
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options],
+            cwd=right.path,
+            env={**CLEAN, "PYTHONPATH": str(right.path), "APP_BIND": f"127.0.0.1:{port}"},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+    assert done.returncode == 1, done.stdout
+    assert f"[{wrong.name}]" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "caddy", "load-balancer"])
+def test_no_proxy_counted_does_not_start(bake: Callable[..., Project], proxy: str) -> None:
+    project = bake(proxy=proxy).path
+    with pytest.raises(RuntimeError, match="tls-missing"), stack(project, {"APP_PROXY_HOPS": "0"}):
+        pytest.fail("it started")
+
+
+def test_every_mistake_is_made_here_and_in_the_readme() -> None:
+    source = (TEMPLATE / "tests" / "live" / "mistakes.py").read_text()
+    names = re.findall(r'^    "([a-z-]+)": ', source, re.MULTILINE)
+    assert set(names) == {wrong.name for wrong in WRONG}
+    readme = (TEMPLATE / "README.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", readme, re.MULTILINE) == names
