@@ -1,25 +1,16 @@
 """Each protection is taken out once: its attack must get through, else its test proves nothing."""
 
-import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CLEAN, TEMPLATE
+from tests.conftest import CHOICES, CLEAN, TEMPLATE, Project
 
 REMOVALS = tomllib.loads(Path(__file__).with_name("removals.toml").read_text())
-
-
-@pytest.fixture(scope="session")
-def project(
-    cookies_session: object, checkout: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Return a baked project, to be copied."""
-    result = cookies_session.bake(template=str(checkout))  # type: ignore[attr-defined]
-    return Path(result.project_path)
 
 
 @pytest.mark.parametrize("name", REMOVALS)
@@ -31,9 +22,9 @@ def test_every_fix_is_where_the_table_says(name: str) -> None:
 
 @pytest.mark.removal
 @pytest.mark.parametrize("name", REMOVALS)
-def test_the_attack_gets_through_without_the_fix(project: Path, tmp_path: Path, name: str) -> None:
+def test_the_attack_gets_through_without_the_fix(bake: Callable[..., Project], name: str) -> None:
     removal = REMOVALS[name]
-    copy = shutil.copytree(project, tmp_path / "project")
+    copy = bake(proxy=removal.get("proxy", CHOICES["proxy"][0])).path
     source = copy / removal["file"]
     text = source.read_text()
     source.write_text(text.replace(removal["fix"], removal["without"]))
