@@ -17,13 +17,12 @@ from flask import Config, Flask, Response, current_app, request
 from flask_limiter import ApplicationLimit, Limiter
 from limits import parse_many
 
+from .. import rate_limit_storage
 from ..problem import Problem
 
 View = TypeVar("View", bound=Callable[..., object])
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
-# A store that hangs must not hang the visitor.
-STORE_TIMEOUT_S = 0.5
 
 
 def strict(purpose: str) -> Callable[[View], View]:
@@ -39,10 +38,9 @@ def strict(purpose: str) -> Callable[[View], View]:
 def init_app(app: Flask) -> None:
     """Count every request but preflights, static files and the health paths.
 
-    When the store is down, each process counts for itself until it is back.
+    app/rate_limit_storage.py does the counting.
     """
-    uri = app.config["RATELIMIT_STORAGE_URI"]
-    timeouts = {"socket_connect_timeout": STORE_TIMEOUT_S, "socket_timeout": STORE_TIMEOUT_S}
+    scheme, colon, rest = app.config["RATELIMIT_STORAGE_URI"].partition(":")
     limiter = Limiter(  # one per app: a shared one keeps the last app's store for all
         client_key,
         application_limits=[
@@ -56,11 +54,10 @@ def init_app(app: Flask) -> None:
         # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
         default_limits_exempt_when=lambda: True,
         strategy="moving-window",  # fixed-window let 9 through where 5 are allowed
+        storage_uri=f"{rate_limit_storage.SCHEMES[scheme]}{colon}{rest}",
         # Without an endpoint nothing would be counted: unknown paths and wrong methods.
         request_identifier=lambda: request.endpoint or "nothing",
         fail_on_first_breach=False,  # a request over one limit spends the other as well
-        in_memory_fallback_enabled=True,
-        storage_options={} if uri.startswith("memory") else timeouts,  # type: ignore[arg-type]
     )
     limiter.request_filter(lambda: request.method == "OPTIONS")
     limiter.init_app(app)

@@ -1,0 +1,254 @@
+"""Count for the rate limits where a stranger cannot turn the counting itself against us.
+
+Two storages for the `limits` library, under schemes of our own: one in the memory of this process,
+whose cost does not grow with the number of clients and whose size is bounded, and one in Redis or
+Valkey, which asks once per limit and counts in memory while the server is gone.
+https://limits.readthedocs.io/en/stable/custom-storage.html
+"""
+
+import importlib
+import logging
+import math
+import threading
+import time
+from array import array
+from collections import OrderedDict
+
+from limits.storage import MemoryStorage, RedisStorage
+
+LOG = logging.getLogger(__name__)
+
+# Clients with a count of their own, per limit; the rest share the counts of the crowd.
+MOST_CLIENTS = 100_000
+CROWD = 1_024
+# Moments remembered per client: of a larger limit, those in one slot of time are one moment.
+MOST_MOMENTS = 64
+
+SCHEMES = {"memory": "bounded"} | {
+    scheme: f"counted+{scheme}" for scheme in ("redis", "rediss", "valkey", "valkeys")
+}
+TIMEOUT_S = 0.5  # a server that hangs must not hang the visitor
+RETRY_S = 1.0  # how long a server that is gone is left alone
+
+# Hits are a list of moments in microseconds of the server's clock, the newest first.
+# One call: forget what has left the window, hit if there is room, tell what is left and since when.
+HIT = """
+local window, limit, hits = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local oldest = redis.call('LINDEX', KEYS[1], -1)
+while oldest and tonumber(oldest) <= now - window do
+    redis.call('RPOP', KEYS[1])
+    oldest = redis.call('LINDEX', KEYS[1], -1)
+end
+local count = redis.call('LLEN', KEYS[1])
+local room = count + hits <= limit
+if room and hits > 0 then
+    for _ = 1, hits do
+        redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
+    end
+    redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
+    count = count + hits
+end
+local age = oldest and now - tonumber(oldest) or 0
+return {room and 1 or 0, count, age}
+"""
+
+
+class _Hits:
+    """The moments at which one client hit, the oldest first, and how often at each."""
+
+    __slots__ = ("counts", "moments", "total")
+
+    def __init__(self) -> None:
+        self.moments, self.counts = array("d"), array("L")
+        self.total = 0
+
+    def forget(self, until: float) -> None:
+        gone = 0
+        for moment in self.moments:
+            if moment > until:
+                break
+            gone += 1
+        if gone:
+            self.total -= sum(self.counts[:gone])
+            del self.moments[:gone], self.counts[:gone]
+
+    def add(self, moment: float, hits: int) -> None:
+        if self.moments and self.moments[-1] >= moment:
+            self.counts[-1] += hits
+        else:
+            self.moments.append(moment)
+            self.counts.append(hits)
+        self.total += hits
+
+
+class _Table:
+    """The clients of one limit, the one that hit longest ago first.
+
+    One window for all, so that they leave in this order, and each hit forgets two of those that
+    have left: the cost does not depend on how many are here. When there is no more room, a new
+    client shares a count with all of the crowd that have the same hash, and keeps sharing it until
+    that count is empty: flooding brings nobody a fresh allowance, and takes none away.
+    """
+
+    def __init__(self, limit: int, window_s: int) -> None:
+        self.window_s = window_s
+        self.slot_s = window_s / MOST_MOMENTS if limit > MOST_MOMENTS else 0.0
+        self.clients: OrderedDict[str, _Hits] = OrderedDict()
+        self.crowd: dict[int, _Hits] = {}
+
+    def find(self, key: str, now: float) -> _Hits | None:
+        """Return a client's hits that are still in the window; None if there are none."""
+        hits = self.clients.get(key) or self.crowd.get(hash(key) % CROWD)
+        if hits:
+            hits.forget(now - self.window_s)
+        return hits if hits and hits.total else None
+
+    def hit(self, key: str, limit: int, hits: int, now: float) -> bool:
+        """Count hits if there is room for all; return whether there was."""
+        self._sweep(now)
+        found = self.find(key, now) or self._new(key)
+        if found.total + hits > limit:
+            return False
+        # A hit counts until its slot has left the window: never too early.
+        found.add(math.ceil(now / self.slot_s) * self.slot_s if self.slot_s else now, hits)
+        if key in self.clients:
+            self.clients.move_to_end(key)
+        return True
+
+    def _new(self, key: str) -> _Hits:
+        if key in self.clients or len(self.clients) < MOST_CLIENTS:
+            return self.clients.setdefault(key, _Hits())
+        return self.crowd.setdefault(hash(key) % CROWD, _Hits())
+
+    def _sweep(self, now: float) -> None:
+        for _ in range(2):
+            key, hits = next(iter(self.clients.items()), ("", None))
+            if hits is None or (hits.moments and hits.moments[-1] > now - self.window_s):
+                return
+            del self.clients[key]
+
+
+class BoundedMemory(MemoryStorage):
+    """The counts of this process."""
+
+    STORAGE_SCHEME = ["bounded"]  # noqa: RUF012  the library's own declaration
+
+    def __init__(self, uri: str | None = None) -> None:
+        super().__init__(uri)
+        self._tables: dict[tuple[int, int], _Table] = {}
+        self._lock = threading.Lock()
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Hit `amount` times if the limit per `expiry` seconds has room; return whether it had."""
+        with self._lock:
+            return self._table(limit, expiry).hit(key, limit, amount, time.time())
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the oldest hit in the window was, in seconds of the epoch, and how many."""
+        now = time.time()
+        with self._lock:
+            hits = self._table(limit, expiry).find(key, now)
+            return (hits.moments[0], hits.total) if hits else (now, 0)
+
+    def clear(self, key: str) -> None:
+        """Forget a client."""
+        super().clear(key)
+        with self._lock:
+            for table in self._tables.values():
+                table.clients.pop(key, None)
+
+    def reset(self) -> int | None:
+        """Forget everybody."""
+        with self._lock:
+            self._tables.clear()
+        return super().reset()
+
+    def _table(self, limit: int, window_s: int) -> _Table:
+        return self._tables.setdefault((limit, window_s), _Table(limit, window_s))
+
+
+class CountedServer(RedisStorage):
+    """The counts that several processes and hosts share, in Redis or Valkey.
+
+    While the server is gone each process counts in its own memory; one call a second tries again.
+    """
+
+    STORAGE_SCHEME = [scheme for scheme in SCHEMES.values() if scheme != "bounded"]  # noqa: RUF012
+
+    def __init__(self, uri: str, **options: float | str | bool) -> None:
+        uri = uri.removeprefix("counted+")
+        client = importlib.import_module("valkey" if uri.startswith("valkey") else "redis")
+        # A kept connection may have been closed: once more, at once. What hangs, hangs once.
+        once = client.retry.Retry(client.backoff.NoBackoff(), 1, (client.ConnectionError,))
+        limits = {"socket_connect_timeout": TIMEOUT_S, "socket_timeout": TIMEOUT_S, "retry": once}
+        super().__init__(uri, **{**limits, **options})
+        self._hit = self.get_connection().register_script(HIT.encode())
+        self._memory = BoundedMemory()
+        self._told = threading.local()
+        self._lock = threading.Lock()
+        self._gone_until: float | None = None  # None while the server answers
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Hit `amount` times if the limit per `expiry` seconds has room; return whether it had."""
+        answer = self._ask(key, limit, expiry, amount)
+        if answer is None:
+            return self._memory.acquire_entry(key, limit, expiry, amount)
+        return bool(answer[0])
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the oldest hit in the window was, in seconds of the epoch, and how many.
+
+        What the last hit was told is enough: no second question for the same request.
+        """
+        told: dict[str, tuple[float, int]] = vars(self._told)
+        if key in told:
+            return told.pop(key)
+        if self._ask(key, limit, expiry, 0) is None:
+            return self._memory.get_moving_window(key, limit, expiry)
+        return told.pop(key)
+
+    def reset(self) -> int | None:
+        """Forget everybody."""
+        self._memory.reset()
+        return super().reset()
+
+    def _ask(self, key: str, limit: int, expiry: int, hits: int) -> tuple[int, int, int] | None:
+        """Ask the server; return room, count and the age of the oldest, or None if it is gone."""
+        vars(self._told).clear()
+        if not self._is_worth_asking():
+            return None
+        try:
+            answer = self._hit([self.prefixed_key(key)], [expiry * 1_000_000, limit, hits])
+        except self.base_exceptions as error:
+            self._has_gone(error)
+            return None
+        self._is_back()
+        room, count, age_us = (int(number) for number in answer)
+        vars(self._told)[key] = (time.time() - age_us / 1e6, count)
+        return room, count, age_us
+
+    def _is_worth_asking(self) -> bool:
+        with self._lock:
+            if self._gone_until is None:
+                return True
+            if time.monotonic() < self._gone_until:
+                return False
+            self._gone_until = time.monotonic() + RETRY_S  # for the others: this one tries
+            return True
+
+    def _has_gone(self, error: BaseException) -> None:
+        with self._lock:
+            first = self._gone_until is None
+            self._gone_until = time.monotonic() + RETRY_S
+        if first:
+            kind = type(error).__name__
+            LOG.warning("The rate limits' server is gone (%s): this process counts by itself", kind)
+
+    def _is_back(self) -> None:
+        with self._lock:
+            was_gone, self._gone_until = self._gone_until is not None, None
+        if was_gone:
+            self._memory.reset()
+            LOG.warning("The rate limits' server is back")
