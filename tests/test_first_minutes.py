@@ -70,7 +70,7 @@ class Stranger:
 
     @contextmanager
     def serves(self, command: str, where: Path, url: str) -> Iterator[str]:
-        """Leave a command line running and yield the page it serves; then type Ctrl-C."""
+        """Leave a command line running and yield the page it serves; then end it."""
         server = subprocess.Popen(
             ["bash", "-c", command],  # noqa: S607
             cwd=where,
@@ -91,7 +91,7 @@ class Stranger:
                     assert time.monotonic() < deadline
                     time.sleep(0.2)
         finally:
-            os.killpg(server.pid, signal.SIGINT)
+            os.killpg(server.pid, signal.SIGTERM)  # SIGINT may be ignored where this runs
             server.wait(30)
 
 

@@ -138,8 +138,9 @@ def test_the_mistake_is_named(bake: Callable[..., Project], tmp_path: Path, wron
     with stack(deployed.path, wrong.variables) as running:
         port = running["app"].rpartition(":")[2] if wrong.name == "port-outside" else free_port()
         options = ["-x", "-q", "-p", "no:cacheprovider", "tests/live"]
-        options += ["--base-url", running["https"], "--ca-file", running["ca"]]
-        options += ["--http-url", running["http"]] if running["http"] else []
+        # With a blank in the place of =, pytest would look for its settings beside that file.
+        options += [f"--base-url={running['https']}", f"--ca-file={running['ca']}"]
+        options += [f"--http-url={running['http']}"] if running["http"] else []
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options],
             cwd=right.path,

@@ -258,7 +258,7 @@ def _nginx(
     for there, here in (
         (r"pid .*;", f"{_user()} pid {shipped.stem}.pid;"),
         (r"worker_rlimit_nofile .*;", ""),
-        (r"http \{", f"http {{ {_temporary(shipped.stem)}"),
+        (r"http \{", "http { " + _temporary(shipped.stem)),
         (r"listen \[::\].*;", ""),
         (r"listen 80\b", f"listen 127.0.0.1:{http}"),
         (r"listen 443\b", f"listen 127.0.0.1:{https}"),
@@ -280,7 +280,7 @@ def _caddyfile(parts: _Parts, http: int, https: int, app: int) -> str:
     tls = f"tls {parts.directory}/cert.pem {parts.directory}/key.pem"
     text = (config.ROOT / "deploy" / "Caddyfile").read_text()
     for shipped, here in (
-        (r"^\{", f"{{\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1"),
+        (r"^\{", "{" + f"\n\thttp_port {http}\n\thttps_port {https}\n\tdefault_bind 127.0.0.1"),
         (r"auto_https .*", "auto_https off"),  # or it would ask for a certificate
         (r"^(.*https:// \{)", rf"\1\n\t{tls}"),
         (r"app:8000", f"127.0.0.1:{app}"),
