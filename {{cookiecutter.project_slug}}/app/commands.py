@@ -11,6 +11,7 @@ import click
 
 from . import checks, config, create_app, env_file, rotation
 from .problem import Refusal
+from .security import rate_limits
 
 
 @click.command()
@@ -25,6 +26,24 @@ def check() -> None:
         raise SystemExit(1)
     create_app()
     click.echo("The application starts." if found else "Nothing found: every protection is on.")
+
+
+@click.command()
+def limits() -> None:
+    """List every endpoint with the limits that a request spends, and whose they are."""
+    _, found = checks.examine({})
+    if wrong := [problem for problem in found if problem.stops]:
+        raise Refusal(wrong)
+    app = create_app()
+    with app.app_context():
+        lines = list(rate_limits.listed())
+    for method, rule, spends in lines:
+        click.echo(f"{method:7} {rule:28} {spends}")
+    click.echo(
+        f"\nOne client is one IPv4 address or one IPv6 /64, behind {app.config['PROXY_HOPS']} "
+        "proxies.\nPaths that do not exist and methods that are not taken spend the limit over "
+        "everything,\npreflights (OPTIONS) nothing."
+    )
 
 
 @click.group()

@@ -28,6 +28,7 @@ SCHEMES = {"memory": "bounded"} | {
     scheme: f"counted+{scheme}" for scheme in ("redis", "rediss", "valkey", "valkeys")
 }
 TIMEOUT_S = 0.5  # a server that hangs must not hang the visitor
+MOST_TOLD = 16  # answers that a thread keeps for the headers of its request
 RETRY_S = 1.0  # how long a server that is gone is left alone
 
 # Hits are a list of moments in microseconds of the server's clock, the newest first.
@@ -216,7 +217,8 @@ class CountedServer(RedisStorage):
 
     def _ask(self, key: str, limit: int, expiry: int, hits: int) -> tuple[int, int, int] | None:
         """Ask the server; return room, count and the age of the oldest, or None if it is gone."""
-        vars(self._told).clear()
+        told: dict[str, tuple[float, int]] = vars(self._told)
+        told.pop(key, None)
         if not self._is_worth_asking():
             return None
         try:
@@ -226,7 +228,9 @@ class CountedServer(RedisStorage):
             return None
         self._is_back()
         room, count, age_us = (int(number) for number in answer)
-        vars(self._told)[key] = (time.time() - age_us / 1e6, count)
+        if len(told) >= MOST_TOLD:
+            told.clear()
+        told[key] = (time.time() - age_us / 1e6, count)
         return room, count, age_us
 
     def _is_worth_asking(self) -> bool:

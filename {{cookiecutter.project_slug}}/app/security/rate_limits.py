@@ -9,7 +9,7 @@ import importlib.util
 import ipaddress
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +21,13 @@ from .. import rate_limit_storage
 from ..problem import Problem
 
 View = TypeVar("View", bound=Callable[..., object])
+
+# Endpoints that spend no limit, each with its reason; `flask limits` shows them.
+FREE: Mapping[str, str] = {
+    "static": "files that anybody may have, cheap to serve",
+    "healthz": "monitors ask often, and it touches nothing",
+    "readyz": "monitors ask often, and its answer is kept for a second",
+}
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
 
@@ -89,7 +96,7 @@ def problems(config: Config) -> Iterator[Problem]:
         yield Problem(
             "rate-limit-store-library",
             f"RATELIMIT_STORAGE_URI: the library for {scheme}:// is not installed.",
-            f'Type: uv add "limits[{SERVERS[scheme]}]"',
+            f"Type: uv add {SERVERS[scheme]}",
         )
 
 
@@ -119,6 +126,22 @@ def retry_after_s() -> int | None:
 def store_answers() -> bool:
     """Return whether the store of the counts can be reached."""
     return bool(_limiter().storage.check())
+
+
+def listed() -> Iterator[tuple[str, str, str]]:
+    """Yield each endpoint of the current application, with its methods and what it spends."""
+    default = f"{current_app.config['RATELIMIT_DEFAULT']} over everything"
+    rules = sorted(current_app.url_map.iter_rules(), key=lambda rule: (rule.rule, rule.endpoint))
+    for rule in rules:
+        methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        purpose = getattr(current_app.view_functions[rule.endpoint], "strict_purpose", None)
+        for method in methods:
+            spends = default
+            if purpose and method == "POST":
+                spends += f", {current_app.config['RATELIMIT_STRICT']} for {purpose}"
+            if rule.endpoint in FREE:
+                spends = f"nothing: {FREE[rule.endpoint]}"
+            yield method, rule.rule, spends
 
 
 def _limiter() -> Limiter:

