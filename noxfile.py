@@ -1,4 +1,4 @@
-"""What CI runs and what you run: nox for lint, types and tests; nox -s removals by itself."""
+"""What CI runs and what you run: lint, types, tests; removals and bench by themselves."""
 
 import json
 from pathlib import Path
@@ -46,6 +46,15 @@ def removals(session: nox.Session) -> None:
     """Take every protection out once and see its attack get through."""
     install_with_a_project(session, "test")
     session.run("pytest", "-m", "removal", *session.posargs, env=CLEAN)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: nox -s bench -- rate_limits."""
+    install_with_a_project(session, "test")
+    name, *options = session.posargs or ["rate_limits"]
+    path = {**CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
+    session.run("python", f"bench/{name}.py", *options, env=path)
 
 
 def install_with_a_project(session: nox.Session, *groups: str) -> None:

@@ -1,6 +1,6 @@
 """What counting costs as clients grow, and how many requests pass with several workers.
 
-nox -s bench -- limits
+nox -s bench -- rate_limits
 
 CPU time per hit in this process, medians of interleaved rounds; memory as the process sees it.
 `limits` is the library's own storage, for comparison.
