@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from typing import Any
 from app.rate_limit_storage import MOST_CLIENTS, BoundedMemory, CountedServer
 from limits.storage import MemoryStorage
 from tests.live import stack
-from tests.servers import free_port, listening
+from tests.production import HOST, VARIABLES
+from tests.servers import ask, free_port, listening, served
 
 LIMITS = ((120, 60), (5, 60))  # what a form spends: the default limit and a strict one
 ROUNDS, HITS = 7, 2_000
+ALLOWED, ASKED = 100, 400
 
 
 def resident_mb() -> float:
@@ -88,6 +91,29 @@ def grow(name: str, make: Callable[[], Any], sizes: tuple[int, ...]) -> None:
         del storage
 
 
+def passing(uri: str, workers: int) -> int:
+    """Return how many of the requests that 16 clients send as one visitor are let through."""
+    port = free_port()
+    settings = {
+        "APP_RATELIMIT_DEFAULT": f"{ALLOWED} per hour",
+        "APP_RATELIMIT_STORAGE_URI": uri,
+        "WEB_CONCURRENCY": str(workers),
+    }
+    visitor = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.1"}
+
+    def client(_: int) -> list[int]:
+        return [ask(port, "GET", "/api/ping", visitor)[0] for _ in range(ASKED // 16)]
+
+    command = ("gunicorn", "--bind", f"127.0.0.1:{port}", "--access-logfile", "/dev/null")
+    with (
+        served(port, *command, variables={**VARIABLES, **settings}),
+        ThreadPoolExecutor(16) as pool,
+    ):
+        return [status for statuses in pool.map(client, range(16)) for status in statuses].count(
+            200
+        )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,6 +126,12 @@ def main() -> None:
     with valkey() as uri:
         grow("Valkey", lambda: CountedServer(uri), sizes)
     grow("`limits` memory", MemoryStorage, sizes[:2])
+    print(f"\nOf {ASKED} requests against a limit of {ALLOWED}, pass:\n")
+    print("| storage | workers | passed |\n| --- | --- | --- |")
+    print(f"| memory | 1 | {passing('memory://', 1)} |")
+    for workers in (1, 2, 4):
+        with valkey() as uri:
+            print(f"| Valkey | {workers} | {passing(uri.removeprefix('counted+'), workers)} |")
 
 
 if __name__ == "__main__":

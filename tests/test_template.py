@@ -108,6 +108,9 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
     days = date.fromisoformat(settings["SECURITY_TXT_EXPIRES"]) - datetime.now(UTC).date()
     assert 364 <= days.days <= 365
     assert project.run("flask", "check") == "Nothing found: every protection is on.\n"
+    assert "7 per hour over everything, 2/minute;9/day for contact" in project.run(
+        "flask", "limits"
+    )
     for nobody in ("", "none"):
         project = bake(allowed_origins=nobody)
         settings = tomllib.loads((project.path / "settings.toml").read_text())

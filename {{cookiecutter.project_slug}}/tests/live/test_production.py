@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from app import config
 from app.security.headers import FIXED
 from tests.live import slow
 from tests.live import stack as production
-from tests.live.deployment import Answer, Headers, read
+from tests.live.deployment import Answer, Deployment, Headers, read
 from tests.live.stack import Stack
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def test_slow_clients_hold_nobody_up(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def slow_stack() -> Iterator[Stack]:
     """Yield the stack with a page that takes two seconds."""
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     try:
         with production.running(wsgi_app=f"{slow.__name__}:build()") as running:
             yield running
@@ -262,6 +264,25 @@ def test_a_stop_finishes_what_was_begun_and_the_proxy_says_so(slow_stack: Stack)
         assert deployment.ask("GET", "/static/style.css").status == 200
     slow_stack.gunicorn.start()
     assert soon(lambda: deployment.ask("GET", "/", source=next(CLIENT)).status == 200)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_stack_says_where_it_is_and_leaves_nothing_behind(
+    stack: Stack, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", production.__name__]
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=config.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        said = json.loads(process.stdout.readline() if process.stdout else "")
+        assert set(said) == {"https", "http", "app", "ca", "host"}
+        deployment = Deployment(said["https"], said["http"], said["host"], said["ca"])
+        assert deployment.ask("GET", "/healthz").status == 200
+        process.send_signal(number)
+        assert process.wait(ANSWER_S) == 0
+    assert not Path(said["ca"]).parent.exists()
+    with pytest.raises(ConnectionRefusedError):
+        deployment.connected_plain()
 
 
 # -- Past the CDN
