@@ -56,7 +56,6 @@ if certificates:
     keyfile = settings["TLS_KEY_FILE"]
 
 # What a client can send, gunicorn must not believe; app/security/proxy.py counts the proxies.
-forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 # Off: a way in that nothing here needs.

@@ -76,7 +76,7 @@ def configuration(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, An
 def test_there_is_no_way_in_beside_the_port(configuration: Callable[..., dict[str, Any]]) -> None:
     read = configuration()
     assert read["control_socket_disable"] is True
-    assert read["forwarded_allow_ips"] == ""
+    assert (read["secure_scheme_headers"], read["forwarder_headers"]) == ({}, "")
 
 
 def test_where_it_listens(configuration: Callable[..., dict[str, Any]]) -> None:
