@@ -144,7 +144,7 @@ def grow(name: str, uri: str, sizes: tuple[int, ...]) -> None:
         request = request_us(app)
         cost = cost_us(storage, clients)
         first = first or request
-        whole = f"{request:.0f} | {request / first:.2f}" if app else "– | –"
+        whole = f"{request:.0f} | {request / first:.2f}" if app else "- | -"
         print(
             f"| {name} | {clients:,} | {cost:.1f} | {whole} "
             f"| {used / clients:,.0f} | {used / 1e6:,.0f} |",
@@ -194,10 +194,10 @@ def main() -> None:
     )
     print("| " + " | ".join([*titles, "MB |"]))
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    grow("`limits` memory", "", sizes[:2])
     grow("memory", "memory://", sizes)
     with valkey() as uri:
         grow("Valkey", uri, sizes)
-    grow("`limits` memory", "", sizes[:2])
     print(f"\nOf {ASKED} requests against a limit of {ALLOWED}, pass:\n")
     print("| storage | workers | passed |\n| --- | --- | --- |")
     print(f"| memory | 1 | {passing('memory://', 1)} |")

