@@ -313,7 +313,10 @@ def test_a_large_body_is_refused(deployment: Deployment, page: Answer) -> None:
             answer = deployment.ask("POST", path, [kind], TWO_MEGABYTES)
         except OSError:
             continue  # closed before all was sent: refused as well
-        assert answer.status == 413, mistake("body-unbounded", path, answer.status)
+        # The application refuses before it has read all; a platform that is still sending then
+        # may find the connection closed, and say so.
+        refused = (413,) if SHIPPED_PROXY else (413, 502, 503)
+        assert answer.status in refused, mistake("body-unbounded", path, answer.status)
 
 
 # -- What must not be reachable
