@@ -40,9 +40,9 @@ def limits() -> None:
     for method, rule, spends in lines:
         click.echo(f"{method:7} {rule:28} {spends}")
     click.echo(
-        f"\nOne client is one IPv4 address or one IPv6 /64, behind {app.config['PROXY_HOPS']} "
-        "proxies.\nPaths that do not exist and methods that are not taken spend the limit over "
-        "everything,\npreflights (OPTIONS) nothing."
+        "\nOne client is one account that is signed in, else one IPv4 address or one IPv6 /64,\n"
+        f"behind {app.config['PROXY_HOPS']} proxies. Unknown paths and wrong methods spend the "
+        "limit over everything,\npreflights (OPTIONS) nothing."
     )
 
 

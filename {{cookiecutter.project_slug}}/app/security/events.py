@@ -20,7 +20,7 @@ from .. import request_id
 from ..problem import Problem
 from .csrf import ForeignOrigin
 from .https import PlainHTTP
-from .rate_limits import client_key
+from .rate_limits import address_key
 
 LOG = logging.getLogger("security")
 
@@ -62,7 +62,7 @@ def record(event: str, **details: object) -> None:
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,
         "request_id": request_id.current(),
-        "client": client_key(),
+        "client": address_key(),
         "method": request.method,
         "endpoint": request.endpoint,
         **details,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Config, Flask, Response, current_app, request
+from flask import Config, Flask, Response, current_app, request, session
 from flask_limiter import ApplicationLimit, Limiter
 from limits import parse_many
 
@@ -28,6 +28,8 @@ FREE: Mapping[str, str] = {
     "healthz": "monitors ask often, and it touches nothing",
     "readyz": "monitors ask often, and its answer is kept for a second",
 }
+
+ACCOUNT = "account"  # in the session, which is signed
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
 
@@ -101,7 +103,17 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def client_key() -> str:
-    """Return whose request this is, as the counted proxies tell it; never an empty text.
+    """Return whose request this is: the signed-in account's, else the address's.
+
+    Whoever signs somebody in puts the account's id into the session under ACCOUNT.
+    """
+    has_session = current_app.config["SESSION_COOKIE_NAME"] in request.cookies
+    account = session.get(ACCOUNT) if has_session else None
+    return address_key() if account is None else f"account {account}"
+
+
+def address_key() -> str:
+    """Return which client's address this is, as the counted proxies tell it; never an empty text.
 
     All addresses of an IPv6 /64 are one client: a household or a server has them all.
     What is no address, as on a unix socket, shares one bucket.

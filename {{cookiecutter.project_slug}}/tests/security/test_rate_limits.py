@@ -2,17 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
+from flask import session
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
+from itsdangerous import TimestampSigner
 
 from app import commands
 from app.problem import Refusal
-from app.security.rate_limits import FREE, strict
+from app.security.rate_limits import ACCOUNT, FREE, strict
 from tests.conftest import MakeApp, api_token, csrf_token
-from tests.production import VARIABLES
+from tests.production import HOST, VARIABLES
 from tests.servers import free_port
 
 GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
@@ -55,6 +58,39 @@ def test_every_endpoint_is_limited_or_named_as_free(make_app: MakeApp) -> None:
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             counted = "RateLimit" in client.open(path, method=method).headers
             assert counted == (rule.endpoint not in FREE), (method, path)
+
+
+def test_whoever_is_signed_in_is_one_client_wherever_they_are(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_DEFAULT="3 per minute")
+
+    @app.get("/signs-in/<int:account>")
+    def sign_in(account: int) -> str:
+        session[ACCOUNT] = account
+        return "welcome"
+
+    def browser(address: str, account: int) -> Callable[[], int]:
+        client = app.test_client()
+        headers = {"X-Forwarded-For": address}
+        client.get(f"/signs-in/{account}", headers=headers)
+        return lambda: client.get("/", headers=headers).status_code
+
+    phone, laptop, other = (
+        browser("198.51.100.1", 7),
+        browser("198.51.100.2", 7),
+        browser("198.51.100.2", 8),
+    )
+    assert [phone(), laptop(), phone(), laptop(), phone()] == [200, 200, 200, 429, 429]
+    assert other() == 200
+
+
+def test_nobody_claims_an_account_without_our_signature(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="2 per minute").test_client()
+    asked = []
+    for account in range(4):
+        forged = TimestampSigner(f"guess-{account}").sign(b'{"account":7}').decode()
+        client.set_cookie("__Host-session", forged, domain=HOST, secure=True)
+        asked.append(client.get("/").status_code)
+    assert asked == [200, 200, 429, 429]
 
 
 def test_flask_limits_lists_every_endpoint() -> None:
