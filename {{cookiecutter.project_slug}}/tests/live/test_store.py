@@ -165,6 +165,22 @@ def test_a_frozen_store_holds_nobody_up(store: Store) -> None:
         store.send(signal.SIGCONT)
 
 
+def test_a_store_that_is_slow_then_restarted_under_load_fails_no_request(store: Store) -> None:
+    with hosts(store, APP_RATELIMIT_DEFAULT="100000 per hour") as ports:
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(passes, ports, next(VISITORS), 4)
+            for _ in range(5):
+                store.send(signal.SIGSTOP)
+                time.sleep(0.2)
+                store.send(signal.SIGCONT)
+                time.sleep(0.1)
+            store.stop()
+            time.sleep(0.5)
+            store.start()
+            assert len(asking.result(60)) >= PARALLEL  # and nothing but 200 and 429
+        assert "limit storage: ok" in ask(ports[0], "GET", "/readyz")[2]
+
+
 def test_its_loss_and_its_return_are_one_line_each(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
