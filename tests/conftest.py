@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ ANSWERS: dict[str, Any] = {
 CHOICES: dict[str, list[str]] = {
     question: options for question, options in ANSWERS.items() if isinstance(options, list)
 }
+LONG_S = 300
 LEFT_BY_TOOLS = ("__pycache__", ".venv", ".nox", ".*_cache", "*.egg-info", "uv.lock", "instance")
 
 # What the developer's shell or CI holds must not decide what a baked project does.
@@ -29,6 +30,22 @@ CLEAN = {
     for name, value in os.environ.items()
     if not name.startswith(("APP_", "FLASK_", "SECRET_KEY", "PYTEST_"))
 }
+
+
+def said_by(*command: str, cwd: Path, env: Mapping[str, str], timeout_s: float = LONG_S) -> str:
+    """Run a command to its end; return what it printed, or fail with it."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 class Project(NamedTuple):
@@ -42,18 +59,8 @@ class Project(NamedTuple):
         """Run a Python module's command in the project; return its output, or fail with it."""
         # Here, unlike in the template, bytecode may be left: the next command needs it.
         clean = {name: CLEAN[name] for name in CLEAN if name != "PYTHONDONTWRITEBYTECODE"}
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=self.path,
-            env={**clean, "PYTHONPATH": str(self.path), **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        env = {**clean, "PYTHONPATH": str(self.path), **variables}
+        return said_by(sys.executable, "-m", *command, cwd=self.path, env=env)
 
     def files(self) -> set[str]:
         """Return every file of the project, as paths with slashes."""

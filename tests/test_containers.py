@@ -20,7 +20,7 @@ import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
-from tests.conftest import CHOICES, CLEAN, Project
+from tests.conftest import CHOICES, CLEAN, Project, said_by
 
 BEHIND = ("nginx", "caddy", "cdn-nginx")  # a proxy of ours is the way in
 PROXIES, SOURCES = CHOICES["proxy"], CHOICES["secret_key_source"]
@@ -271,18 +271,8 @@ def up(project: Project, **variables: str) -> Iterator[Callable[..., str]]:
     """Build and start the compose project; yield a function that asks compose."""
 
     def ask(*command: str) -> str:
-        done = subprocess.run(
-            ["docker", "compose", *command],  # noqa: S607
-            cwd=project.path,
-            env={**CLEAN, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LONG_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        env = {**CLEAN, **variables}
+        return said_by("docker", "compose", *command, cwd=project.path, env=env, timeout_s=LONG_S)
 
     try:
         ask("up", "--build", "--detach", "--wait")

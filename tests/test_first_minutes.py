@@ -15,9 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import CLEAN
-
-LONG_S = 300
+from tests.conftest import CLEAN, LONG_S, said_by
 
 
 def commands(readme: Path) -> list[str]:
@@ -55,18 +53,7 @@ class Stranger:
 
     def types(self, command: str, where: Path) -> str:
         """Run a command line to its end; return what it printed, or fail with it."""
-        done = subprocess.run(
-            ["bash", "-c", command],  # noqa: S607
-            cwd=where,
-            env=self.variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LONG_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        return said_by("bash", "-c", command, cwd=where, env=self.variables)
 
     @contextmanager
     def serves(self, command: str, where: Path, url: str) -> Iterator[str]:
