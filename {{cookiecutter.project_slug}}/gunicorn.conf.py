@@ -5,6 +5,7 @@ https://gunicorn.org/reference/settings/
 
 import os
 
+from app import create_app
 from app.checks import examine
 from app.problem import Problem, Refusal
 
@@ -76,3 +77,4 @@ def on_starting(_server: object) -> None:
     """Refuse in the first process, once, before a worker is made or a socket opened."""
     if wrong := [problem for problem in problems if problem.stops]:
         raise Refusal(wrong)
+    create_app()  # it may refuse for what no setting shows, such as a database

@@ -8,6 +8,9 @@ from . import (
     development,
     errors,
     health,
+    # % if cookiecutter.login == "password"
+    login,
+    # % endif
     pages,
     reports,
     request_id,
@@ -30,5 +33,8 @@ def create_app(**overrides: object) -> Flask:
     errors.init_app(app)
     for part in (pages, api, reports, security_txt):
         part.init_app(app)
+    # % if cookiecutter.login == "password"
+    login.init_app(app)
+    # % endif
     development.announce()
     return app

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from flask import Config
@@ -11,11 +11,32 @@ from flask import Config
 from . import config, security, security_txt
 from .problem import Problem, Refusal
 
+# What parts of the application find in the settings, beyond the protections.
+_PARTS: list[Callable[[Config], Iterator[Problem]]] = [security_txt.problems]
+
+
+def add(
+    settings: Mapping[str, object],
+    secrets: Iterable[str],
+    problems: Callable[[Config], Iterator[Problem]],
+) -> None:
+    """Let a part of the application have settings and secrets; call it where it is imported.
+
+    `settings` maps names to the values that hold when nobody sets them, `secrets` are names,
+    `problems` yields what is wrong with a configuration, before anything is built.
+    """
+    config.SETTINGS.update(settings)
+    config.SECRETS.update(secrets)
+    _PARTS.append(problems)
+
 
 def examine(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     """Return the settings and all that is wrong with them, without building the application."""
     settings, found = config.read(overrides)
-    return settings, [*found, *security.problems(settings), *security_txt.problems(settings)]
+    found += security.problems(settings)
+    for problems in _PARTS:
+        found += problems(settings)
+    return settings, found
 
 
 def settings(overrides: Mapping[str, object]) -> Config:

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent.parent
 PREFIX = "APP_"
 
 # Every setting, with the value it has when nobody sets it; its type is the setting's type.
-# Add yours here, then to settings.toml.
-SETTINGS: Mapping[str, object] = {
+# Add yours here, then to settings.toml. app/login adds its own: checks.add().
+SETTINGS: dict[str, object] = {
     "SITE_NAME": "My Secure App",
     # app/security_txt.py
     "SECURITY_CONTACT": "",
@@ -56,6 +56,9 @@ SETTINGS: Mapping[str, object] = {
     # app/security/sessions.py
     "PERMANENT_SESSION_LIFETIME": 43_200,
 }
+
+# Never in settings.toml, and without the prefix: variables of the environment or of .env.
+SECRETS: set[str] = set(secret_key.NAMES)
 
 EXAMPLES: Mapping[type, str] = {
     str: '"text"',
@@ -98,13 +101,14 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
         found += unreadable
         variables |= {n: v for n, v in environment.dotenv.items() if not variables.get(n)}
     config.update(_prefixed(variables, found))
-    secrets = {name: value for name, value in overrides.items() if name in secret_key.NAMES}
-    settings = {name: value for name, value in overrides.items() if name not in secret_key.NAMES}
+    secrets = {name: value for name, value in overrides.items() if name in SECRETS}
+    settings = {name: value for name, value in overrides.items() if name not in SECRETS}
     config.update(_known_and_of_type(settings, "create_app()", found))
     given = {} if config["DEBUG"] else environment.given
     config.update(
         secret_key.read(source, given, environment.dotenv, config["AWS_SECRET_ID"], found)
     )
+    config.update({n: variables.get(n, "") for n in SECRETS.difference(secret_key.NAMES)})
     config.update(secrets)
     return config, found
 
@@ -175,7 +179,7 @@ def _known_and_of_type(
     values: Mapping[str, object], origin: str, found: list[Problem]
 ) -> Iterator[tuple[str, object]]:
     for name, value in values.items():
-        if name in secret_key.NAMES or PASSWORD.search(str(value)):
+        if name in SECRETS or PASSWORD.search(str(value)):
             found.append(
                 Problem(
                     "secret-in-settings",
@@ -211,7 +215,7 @@ def _prefixed(variables: Mapping[str, str], found: list[Problem]) -> Iterator[tu
                 yield name, _from_text(text, SETTINGS[name])
             except ValueError:
                 found.append(_wrong_type(name, f"the variable {variable}"))
-        elif name in secret_key.NAMES:
+        elif name in SECRETS:
             found.append(
                 Problem(
                     "secret-with-prefix",

@@ -7,8 +7,12 @@ both with the id to find the request in the log.
 import json
 
 from flask import Flask, render_template, request
-from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import HTTPException, SecurityError, default_exceptions
+from werkzeug.exceptions import (
+    HTTPException,
+    SecurityError,
+    TooManyRequests,
+    default_exceptions,
+)
 from werkzeug.wrappers import Response
 
 from . import request_id
@@ -27,6 +31,7 @@ SENTENCES = {
     422: "Some of what was sent is not right.",
     429: "That was too often. Please try again later.",
     500: "Something went wrong on our side.",
+    503: "This cannot be done at the moment. Please try again soon.",
 }
 
 
@@ -42,8 +47,9 @@ def answer(error: HTTPException) -> Response:
         return response  # a redirect of the router's
     events.refused(error)
     sentence = _sentence(error)
-    if isinstance(error, RateLimitExceeded):
-        seconds = rate_limits.retry_after_s() or 60  # when the store cannot tell
+    if isinstance(error, TooManyRequests):
+        # The limits' own word, else the view's, else a guess: the store cannot tell.
+        seconds = rate_limits.retry_after_s() or error.retry_after or 60
         response.headers["Retry-After"] = str(seconds)
         sentence = f"That was too often. Please come back in {seconds} seconds."
     if request.path.startswith("/api/"):

@@ -5,14 +5,15 @@ and recognised by path: with an untrusted Host, Flask finds no endpoint.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
 
 from .security import rate_limits
 
 KEPT_S = 1
-DEPENDENCIES: Mapping[str, Callable[[], bool]] = {"limit storage": rate_limits.store_answers}
+# A part that needs something else to be there adds it, as app/login does with its database.
+DEPENDENCIES: dict[str, Callable[[], bool]] = {"limit storage": rate_limits.store_answers}
 
 
 def init_app(app: Flask) -> None:

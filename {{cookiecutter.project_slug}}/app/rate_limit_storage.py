@@ -54,6 +54,7 @@ end
 local age = oldest and now - tonumber(oldest) or 0
 return {room and 1 or 0, count, age}
 """
+GIVE_BACK = "return redis.call('LPOP', KEYS[1])"
 
 
 class _Hits:
@@ -82,6 +83,13 @@ class _Hits:
             self.moments.append(moment)
             self.counts.append(hits)
         self.total += hits
+
+    def take_one_back(self) -> None:
+        if self.total:
+            self.total -= 1
+            self.counts[-1] -= 1
+            if not self.counts[-1]:
+                del self.moments[-1], self.counts[-1]
 
 
 class _Table:
@@ -146,6 +154,12 @@ class BoundedMemory(MemoryStorage):
         with self._lock:
             return self._table(limit, expiry).hit(key, limit, amount, time.time())
 
+    def give_back(self, key: str, limit: int, expiry: int) -> None:
+        """Count one hit less."""
+        with self._lock:
+            if hits := self._table(limit, expiry).find(key, time.time()):
+                hits.take_one_back()
+
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """Return when the oldest hit in the window was, in seconds of the epoch, and how many."""
         now = time.time()
@@ -186,6 +200,7 @@ class CountedServer(RedisStorage):
         limits = {"socket_connect_timeout": TIMEOUT_S, "socket_timeout": TIMEOUT_S, "retry": once}
         super().__init__(uri, **{**limits, **options})
         self._hit = self.get_connection().register_script(HIT.encode())
+        self._give_back = self.get_connection().register_script(GIVE_BACK.encode())
         self._memory = BoundedMemory()
         self._told = threading.local()
         self._lock = threading.Lock()
@@ -209,6 +224,17 @@ class CountedServer(RedisStorage):
         if self._ask(key, limit, expiry, 0) is None:
             return self._memory.get_moving_window(key, limit, expiry)
         return told.pop(key)
+
+    def give_back(self, key: str, limit: int, expiry: int) -> None:
+        """Count one hit less, where the last one was counted."""
+        vars(self._told).pop(key, None)
+        if self._is_worth_asking():
+            try:
+                self._give_back([self.prefixed_key(key)])
+                return
+            except self.base_exceptions as error:
+                self._has_gone(error)
+        self._memory.give_back(key, limit, expiry)
 
     def reset(self) -> int | None:
         """Forget everybody."""

@@ -12,12 +12,13 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
-from app import create_app
-from tests.production import KEY, ORIGIN, SETTINGS
+from app import config, create_app
+from tests.production import KEY, ORIGIN, SETTINGS, VARIABLES
+from tests.servers import run
 
 MakeApp = Callable[..., Flask]
 UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
-INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|WEB_CONCURRENCY$|PORT$")
+INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|DATABASE_URL$|WEB_CONCURRENCY$|PORT$")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,11 +43,18 @@ class Browser(FlaskClient):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_inherited_settings() -> Iterator[None]:
+def _no_inherited_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if INHERITED.match(name):
                 patch.delenv(name)
+        if "DATABASE_URL" in config.SECRETS and not request.config.getoption("--base-url"):
+            path = tmp_path_factory.mktemp("database") / "app.sqlite3"
+            patch.setenv("DATABASE_URL", os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{path}")
+            status, said = run("flask", "db", "upgrade", variables=VARIABLES)
+            assert status == 0, said
         yield
 
 

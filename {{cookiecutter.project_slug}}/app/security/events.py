@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TextIO, cast
 
-from flask import Config, Flask, request
+from flask import Config, Flask, has_request_context, request
 from flask.logging import wsgi_errors_stream
-from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
+from werkzeug.exceptions import (
+    HTTPException,
+    RequestEntityTooLarge,
+    SecurityError,
+    TooManyRequests,
+)
 
 from .. import request_id
 from ..problem import Problem
@@ -28,7 +32,7 @@ LOG = logging.getLogger("security")
 EVENTS: tuple[tuple[type[HTTPException], str], ...] = (
     (SecurityError, "host-refused"),
     (PlainHTTP, "http-refused"),
-    (RateLimitExceeded, "limit-exceeded"),
+    (TooManyRequests, "limit-exceeded"),
     (RequestEntityTooLarge, "size-refused"),
     (ForeignOrigin, "origin-refused"),
     (CSRFError, "csrf-refused"),
@@ -58,13 +62,14 @@ def refused(error: HTTPException) -> None:
 
 def record(event: str, **details: object) -> None:
     """Write one line: when, what, which request, from whom, and details that are no secrets."""
+    asked = has_request_context()  # else it is a command
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,
         "request_id": request_id.current(),
-        "client": address_key(),
-        "method": request.method,
-        "endpoint": request.endpoint,
+        "client": address_key() if asked else "command line",
+        "method": request.method if asked else None,
+        "endpoint": request.endpoint if asked else None,
         **details,
     }
     LOG.warning("%s", json.dumps(line, default=str))

@@ -10,12 +10,13 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Config, Flask, Response, current_app, request, session
+from flask import Config, Flask, Response, current_app, g, request, session
 from flask_limiter import ApplicationLimit, Limiter
-from limits import parse_many
+from limits import RateLimitItem, parse_many
+from werkzeug.exceptions import TooManyRequests
 
 from .. import rate_limit_storage
 from ..problem import Problem
@@ -30,15 +31,20 @@ FREE: Mapping[str, str] = {
 }
 
 ACCOUNT = "account"  # in the session, which is signed
+DEFAULT = "default"
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
 
 
-def strict(purpose: str) -> Callable[[View], View]:
-    """Mark a view: its POST requests spend RATELIMIT_STRICT, counted per client and purpose."""
+def strict(purpose: str, *, by_address: bool = False) -> Callable[[View], View]:
+    """Mark a view: its POST requests spend RATELIMIT_STRICT, counted per client and purpose.
+
+    `by_address`: who is signed in counts as nobody; for what makes accounts or guesses at them.
+    """
 
     def mark(view: View) -> View:
         vars(view)["strict_purpose"] = purpose
+        vars(view)["strict_by_address"] = by_address
         return view
 
     return mark
@@ -53,9 +59,10 @@ def init_app(app: Flask) -> None:
     limiter = Limiter(  # one per app: a shared one keeps the last app's store for all
         client_key,
         application_limits=[
-            ApplicationLimit(app.config["RATELIMIT_DEFAULT"], scope="default"),
+            ApplicationLimit(app.config["RATELIMIT_DEFAULT"], scope=DEFAULT),
             ApplicationLimit(
                 app.config["RATELIMIT_STRICT"],
+                key_function=_strict_key,
                 scope=lambda _endpoint: _purpose() or "",
                 exempt_when=lambda: _purpose() is None,
             ),
@@ -100,6 +107,31 @@ def problems(config: Config) -> Iterator[Problem]:
             f"RATELIMIT_STORAGE_URI: the library for {scheme}:// is not installed.",
             f"Type: uv add {SERVERS[scheme]}",
         )
+
+
+def spend(limits: str, scope: str, key: str) -> None:
+    """Count one try against limits of a view's own, such as the guesses at one account.
+
+    `limits` is text such as "20 per hour", `key` whose try it is. Every try counts, before it is
+    known what comes of it, so that no number of parallel ones passes; see `give_back`.
+    Raises TooManyRequests, with the seconds to wait, when there is no room.
+    """
+    for item in parse_many(limits):
+        if not _limiter().limiter.hit(item, key, scope):
+            reset = _limiter().limiter.get_window_stats(item, key, scope).reset_time
+            raise TooManyRequests(retry_after=max(1, math.ceil(reset - time.time())))
+        g.setdefault("tries", []).append((item, [key, scope]))
+
+
+def give_back() -> None:
+    """Return what this request spent, but for RATELIMIT_DEFAULT: it was no guess."""
+    spent: list[tuple[RateLimitItem, list[str]]] = g.pop("tries", [])
+    for limit in _limiter().current_limits:
+        if limit.request_args[-1] != DEFAULT:
+            spent.append((limit.limit, limit.request_args))
+    storage = cast("rate_limit_storage.BoundedMemory", _limiter().storage)
+    for item, arguments in spent:
+        storage.give_back(item.key_for(*arguments), item.amount, item.get_expiry())
 
 
 def client_key() -> str:
@@ -154,6 +186,11 @@ def listed() -> Iterator[tuple[str, str, str]]:
             if rule.endpoint in FREE:
                 spends = f"nothing: {FREE[rule.endpoint]}"
             yield method, rule.rule, spends
+
+
+def _strict_key() -> str:
+    view = current_app.view_functions[request.endpoint or ""]
+    return address_key() if getattr(view, "strict_by_address", False) else client_key()
 
 
 def _limiter() -> Limiter:

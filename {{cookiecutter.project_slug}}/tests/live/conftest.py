@@ -5,7 +5,8 @@ Where they are missing, what needs them is skipped and says so.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,11 +17,14 @@ from app import config
 from tests.live import stack as production
 from tests.live.deployment import Deployment
 from tests.live.sites import SITES, served_blank
-from tests.production import HOST
-from tests.servers import free_port
+from tests.live.store import Store
+from tests.production import HOST, VARIABLES
+from tests.servers import free_port, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
+
+Gunicorn = Callable[..., AbstractContextManager[None]]
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
@@ -73,6 +77,18 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
         raise pytest.UsageError(f"--base-url: {error}") from None
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Yield a store that runs."""
+    store = Store(tmp_path)
+    try:
+        store.start()
+    except production.Missing as missing:
+        pytest.skip(str(missing))
+    yield store
+    store.stop()
+
+
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Return the files of a certificate for every name, and of its key."""
@@ -91,6 +107,26 @@ def ports(tls: tuple[str, str]) -> Iterator[Mapping[str, int]]:
     with served_blank(*tls) as blank:
         others = {str(urlsplit(site).hostname): blank for site in SITES}
         yield {HOST: free_port(), LIMITED: free_port(), **others}
+
+
+@pytest.fixture(scope="session")
+def gunicorn(ports: Mapping[str, int], tls: tuple[str, str]) -> Gunicorn:
+    """Return a function that has gunicorn serve a name of ours, ending TLS itself."""
+
+    def serve(name: str, *arguments: str, **settings: str) -> AbstractContextManager[None]:
+        variables = {
+            **VARIABLES,
+            "APP_PROXY_HOPS": "0",
+            "APP_TLS_CERT_FILE": tls[0],
+            "APP_TLS_KEY_FILE": tls[1],
+            "APP_TRUSTED_HOSTS": name,
+            **settings,
+        }
+        # PORT would listen on every address of this machine, and the key of VARIABLES is known.
+        bind = f"127.0.0.1:{ports[name]}"
+        return served(ports[name], "gunicorn", "--bind", bind, *arguments, variables=variables)
+
+    return serve
 
 
 @pytest.fixture(scope="session")
@@ -134,5 +170,6 @@ def page(context: "BrowserContext") -> Iterator["Page"]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     page.close()
-    # Chromium also notes every answer of 400 and up, which the tests ask for.
-    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
+    # Chromium also notes every answer of 400 and up, which the tests ask for, and a sign-out.
+    notes = ("Failed to load resource", "Clear-Site-Data header on")
+    assert [text for text in complaints if not text.startswith(notes)] == []

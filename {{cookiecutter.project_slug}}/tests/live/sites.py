@@ -5,15 +5,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from tests.production import FRONT_END
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SIBLING = "https://sibling.example.com"  # on our site, so that the visitor's cookies go with it
 EVIL = "https://evil.example"
 SITES = (FRONT_END, SIBLING, EVIL)
 SANDBOXED = f"{FRONT_END}/sandboxed"  # its origin is `null`
 
+ASK = """async ([url, options]) => {
+    try {
+        const answer = await fetch(url, {credentials: "include", ...options});
+        const headers = Object.fromEntries(answer.headers);
+        return {status: answer.status, headers, body: await answer.json()};
+    } catch (error) {
+        return String(error);
+    }
+}"""
 PAGE = b"<!doctype html><title>blank</title>"
+
+
+def ask(page: "Page", url: str, **options: object) -> Any:  # noqa: ANN401
+    """Fetch with cookies from where a page is; return the answer, or why there is none."""
+    return page.evaluate(ASK, [url, options])
 
 
 class _Blank(BaseHTTPRequestHandler):

@@ -5,9 +5,11 @@ A second nginx stands in for what only the internet has: the CDN or the load bal
 
     uv run --group live python -m tests.live.stack
 
-prints one JSON line when every part answers, and ends on Ctrl-C.
+prints one JSON line when every part answers, and ends on Ctrl-C. Where people sign in with a
+password, `--user EMAIL:PASSWORD` (repeatable) adds an account.
 """
 
+import argparse
 import contextlib
 import importlib.util
 import json
@@ -22,7 +24,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -95,6 +97,10 @@ class Gunicorn:
             self._process.wait(within_s)
 
 
+class Refused(Exception):  # noqa: N818  it reads as a sentence where it is raised
+    """A command of the project's did not do what the stack needs."""
+
+
 class _Parts:
     """Processes of a stack: they share a directory, an environment and a log."""
 
@@ -120,6 +126,22 @@ class _Parts:
     def listen(self, port: int, *command: str) -> None:
         """Start a program and wait until it listens."""
         self.wait(port, self.start(list(command)))
+
+    def command(self, *words: str, given: str = "") -> None:
+        """Run a flask command to its end; raise Refused with what it said if it fails."""
+        done = subprocess.run(  # noqa: S603  our own words
+            [sys.executable, "-m", "flask", *words],
+            cwd=config.ROOT,
+            env=self.variables,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+        if done.returncode:
+            raise Refused(f"flask {' '.join(words)}: {done.stdout}")
 
     def wait(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         """Wait until a process listens; raise RuntimeError if it ends instead."""
@@ -203,13 +225,18 @@ def certificate(directory: Path, *names: str) -> None:
 
 @contextlib.contextmanager
 def running(
-    log: int | None = None, wsgi_app: str | None = None, **variables: str
+    log: int | None = None,
+    wsgi_app: str | None = None,
+    users: Sequence[tuple[str, str]] = (),
+    **variables: str,
 ) -> Iterator[Stack]:
     """Run the whole stack until the block ends.
 
     `log` is a descriptor for everything the parts say; without, it is a file of the stack's.
-    `wsgi_app` takes the place of the application, `variables` of those in the environment.
-    Raises Missing if a program is not there, RuntimeError if a part does not start.
+    `wsgi_app` takes the place of the application, `variables` of those in the environment;
+    `users` are addresses and passwords of accounts to open.
+    Raises Missing if a program is not there, RuntimeError if a part does not start, Refused if an
+    account cannot be opened.
     """
     settings, _ = config.read({})
     host = settings["TRUSTED_HOSTS"][0].removeprefix(".") if settings["TRUSTED_HOSTS"] else ""
@@ -227,6 +254,11 @@ def running(
             options = ("--bind", "127.0.0.1", "--port", str(store), "--save", "")
             parts.listen(store, valkey(), *options)
             parts.variables["APP_RATELIMIT_STORAGE_URI"] = f"redis://127.0.0.1:{store}"
+        if "DATABASE_URL" in config.SECRETS:
+            parts.variables.setdefault("DATABASE_URL", f"sqlite:///{directory}/app.sqlite3")
+            parts.command("db", "upgrade")
+        for email, password in users:
+            parts.command("user", "create", email, given=f"{password}\n")
         https, app = free_port(), free_port()
         if kind == "none":
             names = {"APP_TLS_CERT_FILE": "cert.pem", "APP_TLS_KEY_FILE": "key.pem"}
@@ -338,18 +370,30 @@ def _answers(deployment: Deployment) -> None:
     raise RuntimeError("the application does not answer through the proxy")
 
 
+def _user_of(text: str) -> tuple[str, str]:
+    """Return address and password; only the address cannot hold a colon."""
+    email, colon, password = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError("give EMAIL:PASSWORD, such as ada@example.com:four words")
+    return email, password
+
+
 def main() -> None:
     """Run the stack until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m tests.live.stack")
+    if "DATABASE_URL" in config.SECRETS:
+        parser.add_argument("--user", metavar="EMAIL:PASSWORD", action="append", type=_user_of)
+    users = getattr(parser.parse_args(), "user", None) or ()
     asked_to_end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_end.set())
     try:
-        with running(log=sys.stderr.fileno()) as stack:
+        with running(log=sys.stderr.fileno(), users=users) as stack:
             deployment = stack.deployment
             line = {"https": deployment.https, "http": deployment.http, "app": stack.app}
             print(json.dumps(line | {"ca": deployment.ca, "host": deployment.host}), flush=True)
             asked_to_end.wait()
-    except (Missing, RuntimeError) as error:
+    except (Missing, Refused, RuntimeError) as error:
         sys.exit(str(error))
 
 

@@ -8,17 +8,15 @@ ours runs; a page of ours is shown in a frame of another site. And what has to g
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.conftest import LIMITED
-from tests.live.sites import EVIL, SANDBOXED, SIBLING
-from tests.production import FRONT_END, HOST, ORIGIN, VARIABLES
-from tests.servers import served
+from tests.live.conftest import LIMITED, Gunicorn
+from tests.live.sites import EVIL, SANDBOXED, SIBLING, ask
+from tests.production import FRONT_END, HOST, ORIGIN
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -28,15 +26,6 @@ pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
 CSRF, PING = f"{ORIGIN}/api/csrf", f"{ORIGIN}/api/ping"
 WAIT_S = 10
 
-ASK = """async ([url, options]) => {
-    try {
-        const answer = await fetch(url, {credentials: "include", ...options});
-        const headers = Object.fromEntries(answer.headers);
-        return {status: answer.status, headers, body: await answer.json()};
-    } catch (error) {
-        return String(error);
-    }
-}"""
 JSON = {"Content-Type": "application/json"}
 UNREADABLE = "TypeError: Failed to fetch"
 
@@ -57,28 +46,7 @@ SET_COOKIE = """(name) => {
     document.cookie = `${name}=theirs; Domain=example.com; Path=/; Secure`;
 }"""
 
-Gunicorn = Callable[..., AbstractContextManager[None]]
 Recorded = Callable[[str, int], list[dict[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def gunicorn(ports: Mapping[str, int], tls: tuple[str, str]) -> Gunicorn:
-    """Return a function that has gunicorn serve a name of ours, ending TLS itself."""
-
-    def serve(name: str, *arguments: str, **settings: str) -> AbstractContextManager[None]:
-        variables = {
-            **VARIABLES,
-            "APP_PROXY_HOPS": "0",
-            "APP_TLS_CERT_FILE": tls[0],
-            "APP_TLS_KEY_FILE": tls[1],
-            "APP_TRUSTED_HOSTS": name,
-            **settings,
-        }
-        # PORT would listen on every address of this machine, and the key of VARIABLES is known.
-        bind = f"127.0.0.1:{ports[name]}"
-        return served(ports[name], "gunicorn", "--bind", bind, *arguments, variables=variables)
-
-    return serve
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,11 +93,6 @@ def attacker(request: pytest.FixtureRequest, visitor: "Page") -> "Page":
     visitor.goto(url)
     assert visitor.evaluate("self.origin") == origin
     return visitor
-
-
-def ask(page: "Page", url: str, **options: object) -> Any:  # noqa: ANN401
-    """Fetch with cookies from where a page is; return the answer, or why there is none."""
-    return page.evaluate(ASK, [url, options])
 
 
 def test_an_allowed_site_calls_the_api(page: "Page") -> None:

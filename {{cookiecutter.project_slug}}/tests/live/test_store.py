@@ -5,22 +5,20 @@ The real Valkey; gunicorn with four workers, a second gunicorn as a second host,
 
 import bisect
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from app.rate_limit_storage import RETRY_S, CountedServer
 from tests.conftest import MakeApp
-from tests.live import stack
+from tests.live.store import Store
 from tests.production import HOST, VARIABLES
-from tests.servers import ask, free_port, listening, served
+from tests.servers import ask, free_port, served
 
 pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
 
@@ -28,52 +26,6 @@ ANSWER_S = 15
 WORKERS, PARALLEL = 4, 64
 LIMIT, WINDOW_S = 20, 3
 VISITORS = (f"198.51.100.{number}" for number in count(1))
-
-
-class Store:
-    """A Valkey server on loopback that a test starts, freezes and stops; it saves nothing."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory, self.port = directory, free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        """Return where it is."""
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it, empty."""
-        options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "")
-        self._process = subprocess.Popen(  # noqa: S603
-            [stack.valkey(), *options], cwd=self._directory, stdout=subprocess.DEVNULL
-        )
-        listening(self.port)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        if self._process:
-            self._process.send_signal(number)
-
-    def stop(self) -> None:
-        """End it, frozen or not; what it knew is gone."""
-        if self._process:
-            self.send(signal.SIGCONT)
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """Yield a store that runs."""
-    store = Store(tmp_path)
-    try:
-        store.start()
-    except stack.Missing as missing:
-        pytest.skip(str(missing))
-    yield store
-    store.stop()
 
 
 @contextmanager

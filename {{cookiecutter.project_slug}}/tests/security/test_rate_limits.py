@@ -53,7 +53,7 @@ def test_every_endpoint_is_limited_or_named_as_free(make_app: MakeApp) -> None:
     assert set(FREE) <= names
     client = app.test_client()
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<path:filename>", "style.css")
+        path = rule.rule.replace("<path:filename>", "style.css").replace("<int:number>", "1")
         assert "<" not in path, "a path with a variable needs a value here"
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             counted = "RateLimit" in client.open(path, method=method).headers
@@ -323,4 +323,5 @@ def test_limits_hold_while_the_store_is_down(make_app: MakeApp) -> None:
     client = make_app(RATELIMIT_STORAGE_URI=uri, RATELIMIT_DEFAULT="2 per minute").test_client()
     assert statuses(client, "/", 3) == [200, 200, 429]
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.text) == (503, "limit storage: down\n")
+    assert answer.status_code == 503
+    assert answer.text.splitlines()[0] == "limit storage: down"

@@ -1,0 +1,119 @@
+"""Find out whether somebody is who they say, and tell nobody else anything (ASVS 6.3.8).
+
+One sentence for every failure, one hash computed, one line in the security log. Two limits, per
+client and per account, are spent before that, and given back by a right password.
+"""
+
+import hashlib
+import unicodedata
+
+from flask import current_app
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from werkzeug.exceptions import Unauthorized
+
+from ..db import db
+from ..security import events, rate_limits
+from . import passwords, sessions
+from .models import User
+
+LONGEST_EMAIL = 254  # RFC 5321
+
+
+class Unauthenticated(Unauthorized):
+    """The address and the password do not go together; nobody is told which is wrong."""
+
+    description = "This address and this password do not go together."
+
+
+def key_of(email: str) -> str:
+    """Return what two spellings of an address have in common; empty if it can be nobody's."""
+    key = unicodedata.normalize("NFKC", email).strip().casefold()
+    return key if key.isprintable() and len(key) <= LONGEST_EMAIL else ""
+
+
+def find(email: str) -> User | None:
+    """Return the account of an address."""
+    found: User | None = db.session.scalar(select(User).where(User.email_key == key_of(email)))
+    return found
+
+
+def create(email: str, password: str) -> User | None:
+    """Open an account and return it; None if the address has one. The work is the same."""
+    made = passwords.make_hash(password)
+    user = User(email=email.strip(), email_key=key_of(email), password_hash=made)
+    db.session.add(user)
+    try:
+        db.session.commit()
+    except IntegrityError:
+        db.session.rollback()
+        return None
+    events.record("account-created", user=user.id)
+    return user
+
+
+def sign_in(email: str, password: str) -> bool:
+    """Sign in whoever has this address and this password; return whether somebody has.
+
+    Raises TooManyRequests when the account has had all the guesses it gets.
+    """
+    _spend(key_of(email))
+    user = find(email)
+    if not _is_proved(user, password) or user is None:
+        events.record("login-failed", user=user.id if user else None)
+        return False
+    rate_limits.give_back()
+    events.record("login", user=user.id)
+    return True
+
+
+def _is_proved(user: User | None, password: str) -> bool:
+    stored = user.password_hash if user else None
+    if not passwords.is_right(stored, password) or user is None or stored is None:
+        return False
+    if not sessions.start(user, User.password_hash == stored):
+        return False
+    if passwords.is_outdated(stored):
+        better = {"password_hash": passwords.make_hash(password)}
+        same = (User.id == user.id, User.password_hash == stored)
+        db.session.execute(update(User).where(*same).values(better))
+        db.session.commit()
+    return True
+
+
+def knows_password(user: User, password: str) -> bool:
+    """Return whether somebody who is signed in knows the password; the limits are the same."""
+    _spend(user.email_key)
+    if passwords.is_right(user.password_hash, password):
+        rate_limits.give_back()
+        return True
+    events.record("password-refused", user=user.id)
+    return False
+
+
+def set_password(user: User, password: str) -> int:
+    """Store a new password and end every session of the user; return how many."""
+    user.password_hash = passwords.make_hash(password)
+    ended = sessions.end_all(user.id)
+    events.record("password-changed", user=user.id, sessions_ended=ended)
+    return ended
+
+
+def disable(user: User, *, disabled: bool) -> int:
+    """Keep an account from signing in, or no longer; return how many sessions ended."""
+    user.disabled = disabled
+    ended = sessions.end_all(user.id)
+    events.record("account-disabled" if disabled else "account-enabled", user=user.id)
+    return ended
+
+
+def weakness(password: str, email: str) -> str | None:
+    """Return why a password is refused for this site and this address, or None."""
+    config = current_app.config
+    return passwords.weakness(password, [config["SITE_NAME"], *config["TRUSTED_HOSTS"], email])
+
+
+def _spend(key: str) -> None:
+    # Hashed: what strangers type as an address is neither long nor readable in the store.
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    rate_limits.spend(current_app.config["LOGIN_ACCOUNT_LIMIT"], "account", digest)

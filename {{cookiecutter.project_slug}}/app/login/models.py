@@ -1,0 +1,66 @@
+"""Who may sign in, and who has. Times are seconds of the epoch: the same on every database."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ..db import Model
+
+Seconds = Annotated[int, mapped_column(BigInteger)]
+
+
+def now() -> int:
+    """Return the time in whole seconds of the epoch."""
+    return int(time.time())
+
+
+class User(Model):
+    """An account."""
+
+    __tablename__ = "user_account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(254))  # as it was written
+    # What two spellings of one address have in common: by it an account is found.
+    email_key: Mapped[str] = mapped_column(String(254), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255))
+    disabled: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[Seconds] = mapped_column(default=now)
+    signed_in_at: Mapped[Seconds | None]
+    sessions: Mapped[list["LoginSession"]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class LoginSession(Model):
+    """One browser in which a user is signed in; the token itself is in its cookie alone."""
+
+    __tablename__ = "login_session"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256, hexadecimal
+    created_at: Mapped[Seconds] = mapped_column(default=now)
+    seen_at: Mapped[Seconds] = mapped_column(default=now)
+    address: Mapped[str] = mapped_column(String(45))
+    agent: Mapped[str] = mapped_column(String(200))
+    user: Mapped[User] = relationship(back_populates="sessions", lazy="joined", innerjoin=True)
+
+    def is_stale(self, fresh_s: int) -> bool:
+        """Return whether the sign-in was longer ago than that."""
+        return self.created_at <= now() - fresh_s
+
+    def seen(self) -> str:
+        """Return when it was last seen, in UTC."""
+        return _text(self.seen_at)
+
+    def created(self) -> str:
+        """Return when it began, in UTC."""
+        return _text(self.created_at)
+
+
+def _text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,1 @@
+"""The attacks on signing in."""

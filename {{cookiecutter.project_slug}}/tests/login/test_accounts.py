@@ -1,0 +1,403 @@
+"""Whoever guesses learns nothing, is slow, and is seen."""
+
+import json
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select, update
+from werkzeug.test import TestResponse
+
+from app.db import db
+from app.login import accounts, passwords
+from app.login.models import User
+from tests.conftest import MakeApp, api_token, csrf_token
+from tests.login.conftest import (
+    EMAIL,
+    NEW_PASSWORD,
+    PASSWORD,
+    add,
+    hash_of,
+    is_signed_in,
+    press,
+    sign_in,
+    sign_in_by_api,
+    signed_in,
+    without_ids,
+)
+
+WRONG = "eight quiet lanterns"
+CHANGED = {"password_hash": "changed"}
+
+
+class Counted:
+    """argon2, counting how often it works."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def hash(self, password: bytes) -> str:
+        """Make a hash."""
+        self.count += 1
+        return self.real.hash(password)
+
+    def verify(self, stored: str, password: bytes) -> bool:
+        """Compute a hash and compare it."""
+        self.count += 1
+        return self.real.verify(stored, password)
+
+    real = passwords.HASHER
+    check_needs_rehash = real.check_needs_rehash
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Return what counts the hashes."""
+    passwords.is_right(None, WRONG)  # nobody's hash is made once in a process
+    counted = Counted()
+    monkeypatch.setattr(passwords, "HASHER", counted)
+    return counted
+
+
+def disable(app: Flask) -> str:
+    """Disable the account; return what was said."""
+    done = app.test_cli_runner().invoke(args=["user", "disable", EMAIL])
+    assert done.exit_code == 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("how", [sign_in, sign_in_by_api], ids=["page", "api"])
+def test_every_failure_says_the_same_after_the_same_work(
+    make_app: MakeApp, ada: int, hashes: Counted, how: Callable[..., TestResponse]
+) -> None:
+    app = make_app(RATELIMIT_STRICT="100 per minute")
+    attempts = [
+        ("nobody@example.com", PASSWORD),
+        (EMAIL, WRONG),
+        (EMAIL, "x" * 1_000),
+        (EMAIL, ""),
+        ("", ""),
+        ("no address \x00", WRONG),
+        ("a" * 5_000, WRONG),
+        ("DISABLED", PASSWORD),
+    ]
+    said = set()
+    for email, password in attempts:
+        if email == "DISABLED":
+            disable(app)
+            email = EMAIL
+        hashes.count = 0
+        answer = how(app.test_client(), email, password)
+        assert hashes.count == 1, (email, password)
+        assert answer.status_code == 401
+        said.add(without_ids(answer))
+    assert len(said) == 1
+    assert accounts.Unauthenticated.description in said.pop()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"email": EMAIL},
+        {"email": EMAIL, "password": None},
+        {"email": EMAIL, "password": [PASSWORD]},
+        {"email": {"$ne": ""}, "password": PASSWORD},
+        {"email": 1, "password": 2},
+    ],
+)
+def test_what_is_no_text_is_no_password(
+    client: FlaskClient, ada: int, hashes: Counted, body: dict[str, object]
+) -> None:
+    answer = client.post("/api/auth/session", json=body, headers=api_token(client))
+    assert (answer.status_code, hashes.count) == (422, 0)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "'; DROP TABLE user_account; --"])
+def test_odd_text_is_a_wrong_password(client: FlaskClient, ada: int, text: str) -> None:
+    for email in (text, EMAIL):
+        body = '{"email": "' + email + '", "password": "' + text + '"}'
+        headers = {**api_token(client), "Content-Type": "application/json"}
+        answer = client.post("/api/auth/session", data=body, headers=headers)
+        assert answer.status_code == 401
+
+
+def test_a_disabled_account_is_out_at_once(app: Flask, ada: int) -> None:
+    client = signed_in(app)
+    disable(app)
+    assert not is_signed_in(client)
+    assert sign_in(client).status_code == 401
+    app.test_cli_runner().invoke(args=["user", "disable", "--undo", EMAIL])
+    assert sign_in(client).status_code == 303
+
+
+def test_page_and_api_share_the_limit_of_a_client(client: FlaskClient, ada: int) -> None:
+    tried = [sign_in(client, password=WRONG) for _ in range(3)]
+    tried += [sign_in_by_api(client, EMAIL, WRONG) for _ in range(3)]
+    assert [answer.status_code for answer in tried] == [401] * 5 + [429]
+    assert sign_in(client).status_code == 429
+    assert client.get("/login").status_code == 200
+
+
+def test_a_right_password_spends_no_limit(make_app: MakeApp, ada: int) -> None:
+    app = make_app(RATELIMIT_STRICT="3 per minute", LOGIN_ACCOUNT_LIMIT="3 per hour")
+    client = app.test_client()
+    for _ in range(2):
+        assert sign_in(client, password=WRONG).status_code == 401
+    for _ in range(4):
+        assert sign_in(client).status_code == 303
+        data = {
+            "current_password": PASSWORD,
+            "new_password": "short",
+            "csrf_token": csrf_token(client.get("/account/password")),
+        }
+        assert client.post("/account/password", data=data).status_code == 422
+    stranger = app.test_client()
+    assert sign_in(stranger, password=WRONG).status_code == 401
+    assert sign_in(stranger).status_code == 429
+
+
+def test_a_right_password_brings_no_wrong_one_back(make_app: MakeApp, ada: int) -> None:
+    app = make_app(RATELIMIT_STRICT="100 per minute", LOGIN_ACCOUNT_LIMIT="4 per hour")
+    add(app, "eve@example.com")
+    tried = []
+    for _ in range(6):
+        client = app.test_client()
+        sign_in(client, "eve@example.com")
+        tried.append(sign_in(client, password=WRONG).status_code)
+        sign_in(app.test_client())  # the owner, as long as there is room
+    assert tried == [401] * 4 + [429] * 2
+
+
+def test_an_account_is_guessed_at_from_everywhere_together(make_app: MakeApp, ada: int) -> None:
+    app = make_app(LOGIN_ACCOUNT_LIMIT="4 per hour")
+
+    def guess(number: int, email: str) -> int:
+        headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+        return sign_in(app.test_client(), email, WRONG, headers=headers).status_code
+
+    spellings = [EMAIL, "ADA@example.com", " ada@EXAMPLE.com", EMAIL, EMAIL, "Ada@example.com"]
+    tried = [guess(number, email) for number, email in enumerate(spellings)]
+    assert tried == [401] * 4 + [429] * 2
+    assert guess(9, "nobody@example.com") == 401
+    answer = sign_in(app.test_client())
+    assert answer.status_code == 429
+    assert 3_500 < int(answer.headers["Retry-After"]) <= 3_600
+
+
+def test_parallel_guesses_race_no_limit(make_app: MakeApp, ada: int, hashes: Counted) -> None:
+    app = make_app(RATELIMIT_STRICT="100 per minute", LOGIN_ACCOUNT_LIMIT="5 per hour")
+    forms = []
+    for number in range(20):
+        client = app.test_client()
+        headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+        token = csrf_token(client.get("/login", headers=headers))
+        forms.append((client, headers, token))
+    barrier, statuses = threading.Barrier(20), []
+
+    def guess(client: FlaskClient, headers: dict[str, str], token: str) -> None:
+        data = {"email": EMAIL, "password": WRONG, "csrf_token": token}
+        barrier.wait(10)
+        statuses.append(client.post("/login", data=data, headers=headers).status_code)
+
+    threads = [threading.Thread(target=guess, args=form) for form in forms]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(statuses) == [401] * 5 + [429] * 15
+    assert hashes.count == 5
+
+
+def test_an_account_of_ones_own_brings_no_more_guesses(make_app: MakeApp, ada: int) -> None:
+    app = make_app(RATELIMIT_STRICT="3 per minute")
+    add(app, "eve@example.com")
+    eve, nobody = signed_in(app, "eve@example.com"), app.test_client()
+    tried = [sign_in(client, password=WRONG).status_code for client in (eve, nobody, eve, nobody)]
+    assert tried == [401, 401, 401, 429]
+
+
+def test_guesses_at_the_current_password_are_guesses(make_app: MakeApp, ada: int) -> None:
+    app = make_app(LOGIN_ACCOUNT_LIMIT="2 per hour")
+    client = signed_in(app)
+    data = {
+        "current_password": WRONG,
+        "new_password": NEW_PASSWORD,
+        "confirm_password": NEW_PASSWORD,
+        "csrf_token": csrf_token(client.get("/account/password")),
+    }
+    tried = [client.post("/account/password", data=data).status_code for _ in range(3)]
+    assert tried == [422, 422, 429]
+
+
+@pytest.mark.parametrize("values", [CHANGED, {"disabled": True}], ids=["password", "disabled"])
+def test_what_changes_while_a_password_is_verified_counts(
+    app: Flask,
+    client: FlaskClient,
+    ada: int,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, object],
+) -> None:
+    def slowly(stored: str | None, password: str) -> bool:
+        with app.app_context():
+            db.session.execute(update(User).values(values))
+            db.session.commit()
+        return right(stored, password)
+
+    right = passwords.is_right
+    monkeypatch.setattr(passwords, "is_right", slowly)
+    assert sign_in(client).status_code == 401
+    assert not is_signed_in(client)
+
+
+def test_a_new_hash_does_not_undo_a_new_password(
+    app: Flask, client: FlaskClient, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outdated(_stored: str) -> bool:
+        with app.app_context():
+            db.session.execute(update(User).values(CHANGED))
+            db.session.commit()
+        return True
+
+    monkeypatch.setattr(passwords, "is_outdated", outdated)
+    sign_in(client)
+    with app.app_context():
+        assert db.session.scalars(select(User.password_hash)).one() == "changed"
+
+
+def register(client: FlaskClient, email: str, password: str = PASSWORD) -> SimpleNamespace:
+    """Fill in the form and send it."""
+    data = {
+        "email": email,
+        "new_password": password,
+        "confirm_password": password,
+        "csrf_token": csrf_token(client.get("/contact")),
+    }
+    answer = client.post("/register", data=data, follow_redirects=True)
+    return SimpleNamespace(status=answer.status_code, said=without_ids(answer), page=answer.text)
+
+
+def test_nobody_registers_where_registration_is_off(client: FlaskClient) -> None:
+    assert client.get("/register").status_code == 404
+    assert register(client, "eve@example.com").status == 404
+    assert "/register" not in client.get("/login").text
+
+
+def test_registration_tells_nobody_who_has_an_account(make_app: MakeApp, ada: int) -> None:
+    app = make_app(LOGIN_REGISTER=True)
+    client = app.test_client()
+    assert 'href="/register"' in client.get("/login").text
+    new, taken = register(client, "eve@example.com"), register(client, " ADA@example.com")
+    assert new.status == taken.status == 200
+    assert new.said == taken.said
+    assert sign_in(client, "eve@example.com").status_code == 303
+    assert sign_in(client).status_code == 303  # as before
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "says"),
+    [
+        ("no address", PASSWORD, "does not look like"),
+        ("eve@example.com", "short", "12 to 256"),
+        ("eve@example.com", "eve.eve.eve.eve", "your name or ours"),
+    ],
+)
+def test_registration_takes_no_bad_answer(
+    make_app: MakeApp, email: str, password: str, says: str
+) -> None:
+    answer = register(make_app(LOGIN_REGISTER=True).test_client(), email, password)
+    assert answer.status == 422
+    assert says in answer.page
+
+
+def test_registration_is_strictly_limited(make_app: MakeApp) -> None:
+    client = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="2 per minute").test_client()
+    assert [register(client, "x", "x").status for _ in range(3)] == [422, 422, 429]
+
+
+def test_an_administrator_looks_after_the_accounts(app: Flask, client: FlaskClient) -> None:
+    def types(*words: str, given: str = "") -> tuple[int, str]:
+        result = app.test_cli_runner().invoke(args=["user", *words], input=given)
+        lines = [line for line in result.output.splitlines() if not line.startswith("{")]
+        return result.exit_code, "\n".join(lines)
+
+    assert types("create", EMAIL, given=f"{PASSWORD}\n") == (0, f"{EMAIL} can sign in.")
+    assert types("create", "Ada@Example.com", given=f"{PASSWORD}\n")[0] == 1
+    assert types("create", "no address", given=f"{PASSWORD}\n")[0] == 1
+    assert types("create", "eve@example.com", given="short\n") == (
+        1,
+        "Error: Please use 12 to 256 characters.",
+    )
+    assert types("list") == (0, EMAIL)
+    assert sign_in(client).status_code == 303
+    assert types("sessions", EMAIL)[1].startswith(f"{EMAIL}  20")
+    assert types("password", EMAIL, given=f"{NEW_PASSWORD}\n") == (
+        0,
+        f"{EMAIL} has a new password; 1 sessions have ended.",
+    )
+    assert not is_signed_in(client)
+    assert sign_in(client, password=NEW_PASSWORD).status_code == 303
+    assert types("disable", EMAIL) == (0, f"{EMAIL} cannot sign in; 1 sessions have ended.")
+    assert types("list") == (0, f"{EMAIL}  (disabled)")
+    assert types("disable", "nobody@example.com") == (
+        1,
+        "Error: nobody@example.com has no account.",
+    )
+
+
+def test_every_event_is_one_line_and_tells_no_secret(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="100 per minute")
+
+    client, other = app.test_client(), app.test_client()
+    register(client, EMAIL)
+    sign_in(client, password=WRONG)
+    sign_in(client, "nobody@example.com")
+    sign_in(client)
+    sign_in(other)
+    press(client, "/account/sessions/end")
+    token = csrf_token(client.get("/account/password"))
+    fields = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD, "csrf_token": token}
+    client.post("/account/password", data={**fields, "current_password": WRONG})
+    client.post("/account/password", data={**fields, "current_password": PASSWORD})
+    press(client, "/logout", "/")
+    said = capfd.readouterr().err + disable(app)
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [event["event"] for event in events] == [
+        "account-created",
+        "login-failed",
+        "login-failed",
+        "login",
+        "login",
+        "sessions-ended",
+        "password-refused",
+        "password-changed",
+        "logout",
+        "account-disabled",
+    ]
+    ids = [event.get("user") for event in events]
+    assert ids[2] is None
+    assert len({number for number in ids if number}) == 1
+    assert events[-1]["client"] == "command line"
+    text = json.dumps(events)
+    for secret in (PASSWORD, NEW_PASSWORD, WRONG, token, EMAIL, hash_of(PASSWORD)):
+        assert secret not in text
+
+
+def test_the_end_of_a_session_is_an_event(
+    app: Flask, ada: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = signed_in(app)
+    with app.app_context():
+        from app.login.models import LoginSession
+
+        db.session.execute(update(LoginSession).values(seen_at=0))
+        db.session.commit()
+    capfd.readouterr()
+    assert not is_signed_in(client)
+    (line,) = [json.loads(x) for x in capfd.readouterr().err.splitlines() if x.startswith("{")]
+    assert (line["event"], line["user"], line["why"]) == ("session-over", ada, "unused")

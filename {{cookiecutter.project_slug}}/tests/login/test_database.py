@@ -1,0 +1,212 @@
+"""The database tells no secret, keeps what belongs together, and is never changed unasked."""
+
+import os
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import delete, insert, inspect, make_url, text
+from sqlalchemy.exc import IntegrityError
+
+from app import create_app
+from app import db as database
+from app.db import alembic, db
+from app.login.models import LoginSession, User
+from app.problem import Refusal
+from tests.conftest import Browser, MakeApp
+from tests.login.conftest import EMAIL, add, is_signed_in, signed_in
+from tests.production import KEY, SETTINGS, VARIABLES
+from tests.servers import free_port, run
+
+SQLITE = not os.environ.get("TEST_DATABASE_URL")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return the URL of a database that is not there yet."""
+    return f"sqlite:///{tmp_path / 'new.sqlite3'}"
+
+
+def start(url: str, **settings: object) -> Flask:
+    """Start in production with this database."""
+    return create_app(**{**SETTINGS, "SECRET_KEY": KEY, "DATABASE_URL": url, **settings})
+
+
+def upgraded(url: str, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """Return an application whose database it has brought up to date, as `flask db` does."""
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_is_a_command", lambda: True)
+        app = start(url)
+    with app.app_context():
+        alembic.upgrade()
+    app.test_client_class = Browser
+    return app
+
+
+def flask(url: str, *words: str) -> tuple[int, str]:
+    """Run a flask command."""
+    return run("flask", *words, variables={**VARIABLES, "DATABASE_URL": url})
+
+
+def test_production_starts_with_no_schema_but_its_own(url: str) -> None:
+    with pytest.raises(Refusal, match=r"database-behind.*\n.*flask db upgrade"):
+        start(url)
+    status, said = flask(url, "user", "list")
+    assert (status, "flask db upgrade" in said, "Traceback" in said) == (1, True, False)
+    status, said = flask(url, "db", "upgrade")
+    assert status == 0, said
+    assert start(url)
+    status, said = flask(url, "db", "check")
+    assert (status, said.splitlines()[-1]) == (0, "No changes detected.")
+    app = start(url)
+    with app.app_context():
+        db.session.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+        db.session.commit()
+    database._seen.clear()
+    with pytest.raises(Refusal, match="database-ahead"):
+        start(url)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="gunicorn does not exist on Windows")
+def test_gunicorn_refuses_once_and_ends(url: str) -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    variables = {**VARIABLES, "DATABASE_URL": url}
+    status, said = run("gunicorn", "--bind", bind, variables=variables)
+    assert status == 1
+    assert said.count("uv run flask db upgrade") == 1
+    assert "Traceback" not in said
+
+
+def test_development_brings_its_own_up_to_date(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.development.running", lambda: True)
+    monkeypatch.setattr("app.development.problems", lambda: iter(()))
+    with start(url).app_context():
+        assert inspect(db.engine).has_table("login_session")
+
+
+def test_a_migration_goes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with upgraded(url, monkeypatch).app_context():
+        assert inspect(db.engine).has_table("login_session")
+        alembic.downgrade("base")
+        assert inspect(db.engine).get_table_names() == ["alembic_version"]
+        alembic.upgrade()
+        assert alembic.compare_metadata() == []
+
+
+def test_a_change_without_a_migration_is_seen(app: Flask) -> None:
+    with app.app_context():
+        assert alembic.compare_metadata() == []
+        db.session.execute(text("CREATE INDEX drift ON user_account (created_at)"))
+        db.session.commit()
+        try:
+            assert alembic.needs_revision()
+        finally:
+            db.session.execute(text("DROP INDEX drift"))
+            db.session.commit()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://app@127.0.0.1/app", "database-url"),
+        ("nonsense", "database-url"),
+        ("postgresql://app@127.0.0.1:x/app", "database-url"),
+        ("sqlite://", "database-url"),
+        ("sqlite:////nowhere/at/all.sqlite3", "database-unreachable"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named(url: str, problem: str) -> None:
+    with pytest.raises(Refusal, match=rf"DATABASE_URL.*\[{problem}\]"):
+        start(url)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(Refusal, match="database-library") as refusal:
+        start("postgres://app:the-password@127.0.0.1/app")
+    assert "the-password" not in str(refusal.value)
+
+
+def test_platforms_may_call_it_postgres() -> None:
+    config = start(os.environ["DATABASE_URL"]).config
+    config["DATABASE_URL"] = "postgres://app@127.0.0.1/app"
+    assert make_url(database._url(config)).drivername == "postgresql+psycopg"
+
+
+def test_no_error_shows_a_value(app: Flask, ada: int) -> None:
+    with app.app_context():
+        values = {"email": EMAIL, "email_key": EMAIL, "password_hash": "$argon2id$secret"}
+        values |= {"disabled": False, "created_at": 1}  # type: ignore[dict-item]
+        with pytest.raises(IntegrityError) as error:
+            db.session.execute(insert(User).values(values))
+    assert "$argon2id$secret" not in str(error.value)
+    assert "INSERT INTO user_account" in str(error.value)
+
+
+@pytest.mark.skipif(not SQLITE, reason="is about SQLite")
+def test_sqlite_keeps_references_and_waits_for_a_writer(app: Flask) -> None:
+    with app.app_context():
+        found = {
+            name: db.session.scalar(text(f"PRAGMA {name}"))
+            for name in ("foreign_keys", "journal_mode", "busy_timeout")
+        }
+    assert found == {"foreign_keys": 1, "journal_mode": "wal", "busy_timeout": 5_000}
+
+
+def test_sessions_go_with_their_account(app: Flask, ada: int) -> None:
+    client = signed_in(app)
+    with app.app_context():
+        db.session.execute(delete(User))
+        db.session.commit()
+        assert db.session.query(LoginSession).count() == 0
+    assert not is_signed_in(client)
+
+
+def test_a_database_that_is_gone_is_503_and_no_more(
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = upgraded(url, monkeypatch)
+    add(app, EMAIL)
+    client = signed_in(app)
+    assert client.get("/readyz").text == "limit storage: ok\ndatabase: ok\n"
+    with app.app_context():
+        db.engine.dispose()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    (tmp_path / "new.sqlite3").mkdir()
+    for path in ("/", "/account"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "cannot be done at the moment" in answer.text
+        assert answer.headers["Content-Security-Policy"]
+    assert client.get("/api/account").mimetype == "application/problem+json"
+    assert "The database failed" in caplog.text
+    assert app.test_client().get("/").status_code == 200  # who is not signed in is not asked for
+    app.extensions.pop("readyz")
+    assert client.get("/readyz").text == "limit storage: ok\ndatabase: down\n"
+
+
+def test_the_url_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_DATABASE_URL", "sqlite:////tmp/x")
+    with pytest.raises(Refusal, match=r"APP_DATABASE_URL is not read.*secret-with-prefix"):
+        start("")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"LOGIN_SESSION_IDLE_S": 0}, "login-lifetime"),
+        ({"LOGIN_SESSION_MAX_S": -1}, "login-lifetime"),
+        ({"LOGIN_FRESH_S": 0}, "login-lifetime"),
+        ({"LOGIN_ACCOUNT_LIMIT": "often"}, "login-account-limit"),
+        ({"LOGIN_ACCOUNT_LIMIT": "0 per hour"}, "login-account-limit"),
+    ],
+)
+def test_a_setting_that_protects_nothing_is_refused(
+    make_app: MakeApp, settings: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(Refusal, match=problem):
+        make_app(**settings)
