@@ -100,4 +100,4 @@ def _nobodys_hash() -> str:
 @cache
 def _common_passwords() -> frozenset[str]:
     lines = Path(__file__).with_name("common_passwords.txt").read_text("utf-8").splitlines()
-    return frozenset(line for line in lines if not line.startswith("# "))
+    return frozenset(line for line in lines if not line.startswith("#"))
