@@ -1,13 +1,17 @@
 """The rules the template keeps, so that what is read here is what every user runs."""
 
 import filecmp
+import hashlib
+import io
 import itertools
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from fnmatch import fnmatch
+from typing import Any
 
 import pytest
 
@@ -222,11 +226,45 @@ def test_module_entry_settings_attack_and_row_agree() -> None:
 
     threats = (ROOT / "docs" / "threats.md").read_text()
     rows = re.findall(r"^\| (?!threat|---)(.*) \| (.*) \| (.*) \| (.*) \|$", threats, re.MULTILINE)
-    assert [re.findall(r"`app/security/(\w+)\.py`", row[1])[0] for row in rows] == entries
-    for _, module, settings, test in rows:
+    protections = [row for row in rows if "`app/security/" in row[1]]
+    assert [re.findall(r"`app/security/(\w+)\.py`", row[1])[0] for row in protections] == entries
+    for _, module, settings, test in protections:
         stem = re.findall(r"(\w+)\.py", module)[0]
         assert f"`tests/security/test_{stem}.py`" in test
         assert set(re.findall(r"`([A-Z_]+)`", settings)) == groups.get(stem, set())
+
+    named: set[str] = set()
+    for _, module, settings, test in (row for row in rows if row not in protections):
+        named |= set(re.findall(r"`([A-Z_]+)`", settings))
+        for path in (module, test):
+            assert (TEMPLATE / path.strip("`")).exists()
+    assert named == groups["# -- app/login"]
+
+
+def test_the_readmes_check_for_stolen_passwords_works(
+    bake: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (bake().path / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {"hashlib": hashlib, "urllib": urllib, "Iterable": Iterable}
+    exec(code, names)  # noqa: S102  our own README
+    asked: list[str] = []
+    digest = hashlib.sha1(b"stolen", usedforsecurity=False).hexdigest().upper()
+
+    def answer(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        asked.append(request.full_url)
+        assert timeout
+        return io.BytesIO(f"{'0' * 35}:0\r\n{digest[5:]}:7\r\n".encode())
+
+    def silence(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib.request.urlopen", answer)
+    assert names["_stolen"]("stolen", []).startswith("This password has been stolen")
+    assert names["_stolen"]("seven quiet lanterns", []) is None
+    assert asked[0].endswith(f"/range/{digest[:5]}")
+    monkeypatch.setattr("urllib.request.urlopen", silence)
+    assert names["_stolen"]("stolen", []) is None
 
 
 def test_one_version_everywhere() -> None:

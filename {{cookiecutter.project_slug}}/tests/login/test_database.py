@@ -13,8 +13,8 @@ from app import db as database
 from app.db import alembic, db
 from app.login.models import LoginSession, User
 from app.problem import Refusal
-from tests.conftest import Browser, MakeApp
-from tests.login.conftest import EMAIL, add, is_signed_in, signed_in
+from tests.conftest import Browser, MakeApp, csrf_token
+from tests.login.conftest import EMAIL, NEW_PASSWORD, PASSWORD, add, is_signed_in, signed_in
 from tests.production import KEY, SETTINGS, VARIABLES
 from tests.servers import free_port, run
 
@@ -80,8 +80,21 @@ def test_gunicorn_refuses_once_and_ends(url: str) -> None:
 def test_development_brings_its_own_up_to_date(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.development.running", lambda: True)
     monkeypatch.setattr("app.development.problems", lambda: iter(()))
-    with start(url).app_context():
+    app = start(url)
+    with app.app_context():
         assert inspect(db.engine).has_table("login_session")
+    add(app, EMAIL)
+    client, here = app.test_client(), {"base_url": "http://localhost:5000"}
+
+    def send(path: str, **fields: str) -> int:
+        data = {**fields, "csrf_token": csrf_token(client.get(path, **here))}
+        origin = {"Origin": here["base_url"]}
+        return client.post(path, data=data, headers=origin, **here).status_code
+
+    assert send("/login", email=EMAIL, password=PASSWORD) == 303
+    changed = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
+    assert send("/account/password", current_password=PASSWORD, **changed) == 303
+    assert client.get("/api/account", **here).get_json() == {"email": EMAIL}
 
 
 def test_a_migration_goes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
