@@ -24,6 +24,7 @@ class Unauthenticated(Unauthorized):
     """The address and the password do not go together; nobody is told which is wrong."""
 
     description = "This address and this password do not go together."
+    recorded = True  # as a failed sign-in
 
 
 def key_of(email: str) -> str:

@@ -110,7 +110,8 @@ def end_session(number: int) -> ResponseReturnValue:
     if number == mine.id:
         return logout()
     if number not in [row.id for row in sessions.of(mine.user_id)]:
-        abort(404)
+        events.record("access-refused", rule="own-sessions", user=mine.user_id)
+        abort(404)  # whether there is such a session is nobody's business
     sessions.end_one(number)
     events.record("session-ended", user=mine.user_id)
     flash("That session has ended.")

@@ -399,5 +399,6 @@ def test_the_end_of_a_session_is_an_event(
         db.session.commit()
     capfd.readouterr()
     assert not is_signed_in(client)
-    (line,) = [json.loads(x) for x in capfd.readouterr().err.splitlines() if x.startswith("{")]
+    line, refused = map(json.loads, capfd.readouterr().err.splitlines())
+    assert refused["event"] == "access-refused"
     assert (line["event"], line["user"], line["why"]) == ("session-over", ada, "unused")
