@@ -20,11 +20,11 @@ def code_of(project: Project) -> str:
     return sha256(b"".join([*judged, json.dumps(tools).encode()])).hexdigest()
 
 
-def attacks_itself(project: Project, *options: str) -> None:
+def attacks_itself(project: Project, *options: str, **variables: str) -> None:
     """Run a project's own suite; on CI, see nothing skipped."""
     without = ("cacheprovider", "hypothesispytest", "xdist", "cookies")  # ours, not the project's
     plugins = [option for name in without for option in ("-p", f"no:{name}")]
-    summary = project.run("pytest", "-q", "-ra", *plugins, *options)
+    summary = project.run("pytest", "-q", "-ra", *plugins, *options, **variables)
     assert " passed" in summary.splitlines()[-1]
     if os.environ.get("CI"):  # .ci/run installs what a test could miss
         assert "SKIPPED" not in summary

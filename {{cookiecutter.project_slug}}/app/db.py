@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import logging
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from flask.cli import FlaskGroup
 from flask_alembic import Alembic
 from flask_sqlalchemy_lite import SQLAlchemy
 from sqlalchemy import MetaData, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
 from werkzeug.exceptions import ServiceUnavailable
@@ -90,6 +91,7 @@ def init_app(app: Flask) -> None:
             Path(app.instance_path).mkdir(mode=0o700, exist_ok=True)
     with app.app_context():
         event.listen(db.engine, "connect", _prepare)
+        weakref.finalize(app, db.engine.dispose)  # its connections end with it
         if app.config["DEBUG"]:
             _quiet()
             alembic.upgrade()
@@ -177,7 +179,7 @@ def _quiet() -> None:
 def _schema_problem() -> Problem | None:
     try:
         behind = alembic.needs_upgrade()
-    except GONE as error:
+    except (DBAPIError, PoolTimeoutError) as error:  # gone, or not for this user
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
         return Problem(
             "database-unreachable",

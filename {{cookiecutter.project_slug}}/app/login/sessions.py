@@ -169,12 +169,14 @@ def _load() -> LoginSession | None:
     elif row and row.seen_at <= moment - idle_s:
         events.record("session-over", user=row.user_id, why="unused")
         row = None
-    if row is None:
-        session.clear()
-    elif row.seen_at <= moment - max(1, min(SEEN_STEP_S, idle_s // 20)):
-        row.seen_at = moment
+    if row and row.seen_at <= moment - max(1, min(SEEN_STEP_S, idle_s // 20)):
+        seen = update(LoginSession).where(LoginSession.id == row.id).values(seen_at=moment)
+        if not written(seen):
+            row = None  # somebody ended it after it was read
         db.session.commit()
         session.modified = True  # sign it again: the cookie has a lifetime as well
+    if row is None:
+        session.clear()
     return row
 
 

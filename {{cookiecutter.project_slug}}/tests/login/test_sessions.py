@@ -9,8 +9,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from app.db import db
-from app.login.models import LoginSession, User
-from tests.conftest import MakeApp, api_token, csrf_token
+from app.login import sessions
+from app.login.models import LoginSession, User, now
+from tests.conftest import MakeApp, api_token, csrf_token, set_cookie
 from tests.login.conftest import (
     EMAIL,
     NEW_PASSWORD,
@@ -163,6 +164,23 @@ def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
     assert "Set-Cookie" in client.get("/api/account").headers
     change(seen_at=-43_100)
     assert is_signed_in(client)
+
+
+def test_a_session_that_ends_while_it_is_read_is_over(
+    app: Flask, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile() -> int:
+        with app.app_context():
+            sessions.end_all(ada)
+        return now()
+
+    client = signed_in(app)
+    change(seen_at=-100)
+    with app.app_context():
+        ada = db.session.scalars(select(User.id)).one()
+    monkeypatch.setattr(sessions, "now", meanwhile)
+    answer = client.get("/api/account")
+    assert (answer.status_code, "token" in set_cookie(answer)) == (401, False)
 
 
 def test_the_start_counts_for_the_longest_life(make_app: MakeApp, change: Change) -> None:
