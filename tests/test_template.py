@@ -18,7 +18,7 @@ import pytest
 from hooks import post_gen_project as hook
 from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project, tracked
 
-JINJA = re.compile(r"\{\{|\{%|\{#|^\s*# %", re.MULTILINE)
+JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
 # The only Python that may depend on an answer: where the optional log-in is wired.
 WIRED = "app/__init__.py"
 ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}

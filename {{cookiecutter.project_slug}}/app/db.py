@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 from alembic.util.exc import CommandError
@@ -71,7 +72,10 @@ def init_app(app: Flask) -> None:
     # Values of a statement may be password hashes: they stay out of errors and logs.
     engine: dict[str, object] = {"url": url, "hide_parameters": True, "pool_pre_ping": True}
     if make_url(url).get_backend_name() == "postgresql":
-        engine["connect_args"] = {"connect_timeout": CONNECT_S}
+        engine["connect_args"] = {
+            "connect_timeout": CONNECT_S,
+            "tcp_user_timeout": 2_000 * CONNECT_S,  # ms: a host that has vanished
+        }
     app.config["SQLALCHEMY_ENGINES"] = {"default": engine}
     app.config["ALEMBIC"] = {
         "script_location": str(Path(__file__).parent / "migrations"),
@@ -157,12 +161,15 @@ def _url(config: Config) -> str:
     return f"{'postgresql+psycopg' if is_postgresql else scheme}{colon}{rest}"
 
 
-def _prepare(connection: object, _record: object) -> None:
-    """Make SQLite keep foreign keys, wait for a lock, and read while somebody writes."""
+def _prepare(connection: Any, _record: object) -> None:
+    """Make SQLite keep foreign keys and read while somebody writes, and neither wait for ever."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
+    else:
+        connection.execute(f"SET lock_timeout = {BUSY_MS}")
+        connection.commit()
 
 
 def _is_a_command() -> bool:
