@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 from alembic.util.exc import CommandError
@@ -21,6 +20,7 @@ from flask.cli import FlaskGroup
 from flask_alembic import Alembic
 from flask_sqlalchemy_lite import SQLAlchemy
 from sqlalchemy import MetaData, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
@@ -161,14 +161,14 @@ def _url(config: Config) -> str:
     return f"{'postgresql+psycopg' if is_postgresql else scheme}{colon}{rest}"
 
 
-def _prepare(connection: Any, _record: object) -> None:
+def _prepare(connection: DBAPIConnection, _record: object) -> None:
     """Make SQLite keep foreign keys and read while somebody writes, and neither wait for ever."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
     else:
-        connection.execute(f"SET lock_timeout = {BUSY_MS}")
+        connection.cursor().execute(f"SET lock_timeout = {BUSY_MS}")
         connection.commit()
 
 

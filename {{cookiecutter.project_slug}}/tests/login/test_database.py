@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,22 @@ def test_a_database_that_is_gone_is_503_and_no_more(
     assert app.test_client().get("/").status_code == 200  # who is not signed in is not asked for
     app.extensions.pop("readyz")
     assert client.get("/readyz").text == "limit storage: ok\ndatabase: down\n"
+
+
+def test_no_request_starts_an_event_loop(app: Flask) -> None:
+    assert not [close for close in app.teardown_appcontext_funcs if iscoroutinefunction(close)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_nobody_else_on_the_host_reads_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = tmp_path / "instance"
+    monkeypatch.setattr(Flask, "auto_find_instance_path", lambda _app: str(instance))
+    with pytest.raises(Refusal, match="database-behind"):
+        start("")
+    assert (instance / "app.sqlite3").exists()
+    assert instance.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_url_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
