@@ -261,19 +261,17 @@ def test_guesses_at_the_current_password_are_guesses(
 
 @pytest.mark.parametrize("values", [CHANGED, {"disabled": True}], ids=["password", "disabled"])
 def test_what_changes_while_a_password_is_verified_counts(
-    app: Flask,
-    client: FlaskClient,
-    ada: int,
-    monkeypatch: pytest.MonkeyPatch,
-    values: dict[str, object],
+    make_app: MakeApp, ada: int, monkeypatch: pytest.MonkeyPatch, values: dict[str, object]
 ) -> None:
+    app = make_app()
+
     def slowly(stored: str | None, password: str) -> bool:
         with app.app_context():
             db.session.execute(update(User).values(values))
             db.session.commit()
         return right(stored, password)
 
-    right, other = passwords.is_right, signed_in(app)
+    right, client, other = passwords.is_right, app.test_client(), signed_in(app)
     page = other.get("/account/password")
     monkeypatch.setattr(passwords, "is_right", slowly)
     assert sign_in(client).status_code == 401
@@ -283,7 +281,8 @@ def test_what_changes_while_a_password_is_verified_counts(
         db.session.commit()
     sign_back_in = {"current_password": PASSWORD, "csrf_token": csrf_token(page)}
     new = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
-    other.post("/account/password", data={**sign_back_in, **new})
+    answer = other.post("/account/password", data={**sign_back_in, **new})
+    assert answer.status_code == 303
     with app.app_context():
         stored = db.session.scalars(select(User.password_hash)).one()
     assert not right(stored, NEW_PASSWORD)
@@ -309,6 +308,8 @@ def test_nobody_has_an_address_that_cannot_be_kept(make_app: MakeApp, ada: int, 
     register(client, email)
     assert sign_in(client, "").status_code == 401
     assert sign_in(client, email).status_code == 401
+    with client.application.app_context():
+        assert db.session.scalars(select(User.email)).all() == [EMAIL]
 
 
 def test_a_new_hash_does_not_undo_a_new_password(
