@@ -20,6 +20,17 @@ PROTO = "proxy_set_header X-Forwarded-Proto $scheme;"
 HOST = "proxy_set_header Host $http_host;"
 KEPT = 'map $http_x_forwarded_{0} $kept {{ "" ${1}; default $http_x_forwarded_{0}; }}\n'
 REDIRECT = "http2 on; if ($scheme = http) { return 301 https://$host$request_uri; }"
+# What `flask check --url` shows, by a client whose allowance the tests below do not spend.
+LOOK = """
+import sys
+from app import config
+from app.outside import deployment, probes
+https, http, ca = (word or None for word in sys.argv[1:])
+settings, _ = config.read({})
+seen = deployment.Deployment.at(https, http, ca, settings["TRUSTED_HOSTS"])
+for row in probes.look(seen._replace(source="127.0.0.7"), settings):
+    print(row.mistake, *row, sep=" | ")
+"""
 CACHE = """
     proxy_cache_path cache keys_zone=cache:1m;
     proxy_cache cache;
@@ -45,6 +56,8 @@ def hops(name: str, proxy: str, number: int) -> Wrong:
 
 
 WRONG = (
+    Wrong("unanswered"),
+    Wrong("certificate"),
     # One more and one fewer than there are; where that is none, the start refuses (below).
     hops("hops-wrong", "nginx", 2),
     hops("hops-wrong", "caddy", 2),
@@ -61,6 +74,8 @@ WRONG = (
     Wrong("http-answered", edit=(PROTO, PROTO.replace("$scheme", "https"))),
     Wrong("http-redirected", edit=("http2 on;", REDIRECT)),
     Wrong("headers-changed", edit=("http2 on;", "http2 on; add_header X-Frame-Options DENY;")),
+    Wrong("request-changed", edit=(PROTO, f'{PROTO} proxy_set_header Origin "";')),
+    Wrong("settings-other", variables={"APP_RATELIMIT_DEFAULT": "60 per minute"}),
     Wrong("readyz-outside", edit=("location = /readyz", "location = /elsewhere")),
     Wrong("port-outside"),
     Wrong(
@@ -137,21 +152,33 @@ def test_the_mistake_is_named(bake: Callable[..., Project], tmp_path: Path, wron
     make_wrong(deployed.path, wrong)
     with stack(deployed.path, wrong.variables) as running:
         port = running["app"].rpartition(":")[2] if wrong.name == "port-outside" else free_port()
-        options = ["-x", "-q", "-p", "no:cacheprovider", "tests/live"]
+        https = f"https://127.0.0.1:{port}" if wrong.name == "unanswered" else running["https"]
+        http = running["http"] or ""
+        ca = "" if wrong.name == "certificate" else running["ca"]
+        env = {**CLEAN, "PYTHONPATH": str(right.path), "APP_BIND": f"127.0.0.1:{port}"}
+
+        def said(*command: str) -> tuple[int, str]:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=right.path,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=200,
+                check=False,
+            )
+            return done.returncode, done.stdout
+
+        looked, rows = said("-c", LOOK, https, http, ca)
         # With a blank in the place of =, pytest would look for its settings beside that file.
-        options += [f"--base-url={running['https']}", f"--ca-file={running['ca']}"]
-        options += [f"--http-url={running['http']}"] if running["http"] else []
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options],
-            cwd=right.path,
-            env={**CLEAN, "PYTHONPATH": str(right.path), "APP_BIND": f"127.0.0.1:{port}"},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-    assert done.returncode == 1, done.stdout
-    assert f"[{wrong.name}]" in done.stdout, done.stdout
+        options = [f"--base-url={https}", *([f"--ca-file={ca}"] if ca else [])]
+        options += [f"--http-url={http}"] if http else []
+        attacked, text = said("-m", "pytest", "-xqp", "no:cacheprovider", "tests/live", *options)
+    assert attacked == 1, text
+    assert f"[{wrong.name}]" in text, text
+    assert looked == 0, rows
+    assert wrong.name in {line.partition(" | ")[0] for line in rows.splitlines()}, rows
 
 
 @pytest.mark.parametrize("proxy", ["nginx", "caddy", "load-balancer"])
@@ -162,7 +189,7 @@ def test_no_proxy_counted_does_not_start(bake: Callable[..., Project], proxy: st
 
 
 def test_every_mistake_is_made_here_and_in_the_readme() -> None:
-    source = (TEMPLATE / "tests" / "live" / "mistakes.py").read_text()
+    source = (TEMPLATE / "app" / "outside" / "mistakes.py").read_text()
     names = re.findall(r'^    "([a-z-]+)": ', source, re.MULTILINE)
     assert set(names) == {wrong.name for wrong in WRONG}
     readme = (TEMPLATE / "README.md").read_text()

@@ -6,7 +6,7 @@ Sources: OWASP Secure Headers Project, ASVS 3.4. One owner per header: this modu
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Config, Flask, Response, request
 from flask_talisman import Talisman
@@ -71,6 +71,7 @@ ANYTHING = {"*", "'unsafe-inline'", "'unsafe-eval'", "http:", "https:"}
 SCHEMES_THAT_CARRY_SCRIPT = {"data:", "blob:", "filesystem:"}
 SOURCE = re.compile(r"[^\s;,]+")
 
+REPORTING = f'csp="{REPORTS}"'
 PAGE = "text/html"
 HASHED = re.compile(r"\.[0-9a-f]{8,64}\.")  # style.3f9a2c1b.css
 A_YEAR_S = 31_536_000
@@ -127,6 +128,23 @@ def problems(config: Config) -> Iterator[Problem]:
                 )
 
 
+def promised(config: Mapping[str, Any], *, page: bool) -> dict[str, str]:
+    """Return what a page, or data that is no error, carries in production over https.
+
+    The policy of a page has a nonce besides.
+    """
+    sent = {
+        **FIXED,
+        "Content-Security-Policy": DATA_POLICY,
+        "Cross-Origin-Embedder-Policy": config["CROSS_ORIGIN_EMBEDDER_POLICY"],
+        "Strict-Transport-Security": _transport(config),
+    }
+    if page:
+        sent["Content-Security-Policy"] = _text(_page_policy(config["CSP_EXTRA"], production=True))
+        sent["Reporting-Endpoints"] = REPORTING
+    return sent
+
+
 def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDict[str, str]:
     policy = OrderedDict(PAGE_POLICY)
     for directive, sources in extra.items():
@@ -135,6 +153,15 @@ def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDic
         policy["upgrade-insecure-requests"] = ""
     policy |= {"report-uri": REPORTS, "report-to": "csp"}
     return policy
+
+
+def _text(policy: Mapping[str, str]) -> str:
+    return "; ".join(" ".join(filter(None, item)) for item in policy.items())
+
+
+def _transport(config: Mapping[str, Any]) -> str:
+    subdomains = "; includeSubDomains" if config["HSTS_INCLUDE_SUBDOMAINS"] else ""
+    return f"max-age={HSTS_MAX_AGE_S}{subdomains}"
 
 
 def _leave_data_to_the_floor(response: Response) -> Response:
@@ -154,14 +181,9 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
     """
     wsgi_app = app.wsgi_app
     embedder_policy = app.config["CROSS_ORIGIN_EMBEDDER_POLICY"]
-    policies = {
-        True: "; ".join(" ".join(filter(None, item)) for item in page_policy.items()),
-        False: DATA_POLICY,
-    }
+    policies = {True: _text(page_policy), False: DATA_POLICY}
     production = not app.config["DEBUG"]
-    transport = f"max-age={HSTS_MAX_AGE_S}"
-    if app.config["HSTS_INCLUDE_SUBDOMAINS"]:
-        transport += "; includeSubDomains"
+    transport = _transport(app.config)
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(
@@ -171,7 +193,7 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
             is_page = headers.get("Content-Type", "").startswith(PAGE)
             headers.setdefault("Content-Security-Policy", policies[is_page])
             if is_page:
-                headers["Reporting-Endpoints"] = f'csp="{REPORTS}"'
+                headers["Reporting-Endpoints"] = REPORTING
             for name, value in FIXED.items():
                 headers.setdefault(name, value)
             if is_page or status < "4":  # an error that is no page embeds nothing

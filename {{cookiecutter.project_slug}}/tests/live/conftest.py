@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from app import config
+from app.outside.deployment import Deployment
 from tests.live import stack as production
-from tests.live.deployment import Deployment
 from tests.live.sites import SITES, served_blank
 from tests.live.store import Store
 from tests.production import HOST, VARIABLES

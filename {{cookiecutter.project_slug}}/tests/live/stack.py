@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from app import config
-from tests.live.deployment import Deployment
+from app.outside.deployment import Deployment
 from tests.servers import free_port, listening
 
 START_S = 30

@@ -11,8 +11,8 @@ import pytest
 from flask import Flask
 
 from app import create_app
+from app.outside.deployment import read
 from tests.live.conftest import Gunicorn
-from tests.live.deployment import read
 from tests.live.sites import ask
 from tests.live.stack import Stack
 from tests.live.store import Store

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import config
+from app.outside import probes
+from app.outside.deployment import Answer, Deployment, Headers, read
+from app.outside.seen import NOT_SEEN
 from app.security.headers import FIXED
 from tests.live import slow
 from tests.live import stack as production
-from tests.live.deployment import Answer, Deployment, Headers, read
 from tests.live.stack import Stack
+from tests.servers import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -148,6 +151,27 @@ def test_http_2_is_spoken(stack: Stack) -> None:
         context.wrap_socket(plain, server_hostname=stack.deployment.host) as connection,
     ):
         assert connection.selected_alpn_protocol() == "h2"
+
+
+# -- All that can be seen from outside
+
+
+def test_a_look_from_outside_sees_nothing_wrong(stack: Stack) -> None:
+    visitor = stack.deployment._replace(source="127.3.0.1")  # whose allowance nobody has spent
+    settings = {
+        **config.read({})[0],
+        "BIND": f"127.0.0.1:{free_port()}",
+    }  # the stack's own is nobody else's
+    rows = list(probes.look(visitor, settings))
+    assert [row for row in rows if row.mistake or row.answered.startswith(NOT_SEEN)] == []
+    assert len(rows) > 20
+    assert all(row.what and row.promised and row.answered for row in rows)
+
+
+def test_a_look_at_nothing_is_one_row(stack: Stack) -> None:
+    nobody = stack.deployment._replace(https=f"https://127.0.0.1:{free_port()}")
+    (row,) = probes.look(nobody, config.read({})[0])
+    assert row.mistake == "unanswered"
 
 
 # -- Many clients, slow ones

@@ -1,6 +1,6 @@
-"""A deployment as a stranger sees it: what is sent is exactly what the test says.
+"""A deployment as a stranger sees it: what is sent is exactly what the caller says.
 
-It needs nothing but the standard library, so that it can be run from anywhere.
+It needs nothing but the standard library: what it finds is nobody else's doing.
 """
 
 import re
@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 Headers = Sequence[tuple[str, str]]
 
 ADDRESS = re.compile(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*")
+CONNECT_S = 10
 ANSWER_S = 60
 TRIES = 3
+MOST_BYTES = 10_000_000  # of an answer: whoever answers may be anybody
 
 LIMIT = re.compile(r'"default-(\d+)s";r=(\d+)')
 POLICY = re.compile(r'"default-(\d+)s";q=(\d+)')
@@ -44,31 +46,37 @@ class Answer(NamedTuple):
 
     def left(self) -> int:
         """Return how many requests are left of the default limit with the longest window."""
-        return _longest(LIMIT, self.get("RateLimit"))
+        return max(_limits(LIMIT, self.get("RateLimit")))[1]
 
-    def allowance(self) -> int:
-        """Return the size of that limit."""
-        return _longest(POLICY, self.get("RateLimit-Policy"))
+    def limits(self) -> list[tuple[int, int]]:
+        """Return the seconds and the size of every default limit, the longest window last."""
+        return _limits(POLICY, self.get("RateLimit-Policy"))
 
 
-def _longest(pattern: re.Pattern[str], header: str) -> int:
-    found = {int(window_s): int(number) for window_s, number in pattern.findall(header)}
+def _limits(pattern: re.Pattern[str], header: str) -> list[tuple[int, int]]:
+    found = sorted((int(window_s), int(number)) for window_s, number in pattern.findall(header))
     if not found:
         raise LookupError(f"no default limit in {header!r}")
-    return found[max(found)]
+    return found
+
+
+class TooOften(Exception):  # noqa: N818  it reads as a sentence where it is raised
+    """The limit of this machine's address is spent, for longer than is worth waiting."""
 
 
 class Deployment(NamedTuple):
     """Where to connect, and which name to ask for.
 
     `https` and `http` are URLs without a path; `http` is None where there is no such port.
-    `host` is sent as Host and SNI, `ca` is a PEM file if the system's own do not do.
+    `host` is sent as Host and SNI, `ca` is a PEM file if the system's own do not do, `source` the
+    address of this machine to send from, if not the usual one.
     """
 
     https: str
     http: str | None
     host: str
     ca: str | None = None
+    source: str | None = None
 
     @classmethod
     def at(
@@ -100,17 +108,22 @@ class Deployment(NamedTuple):
     ) -> Answer:
         """Send one request and return the answer; wait and ask again if that was too often.
 
-        `source` is the address of this machine to send from.
-        Raises OSError if there is no answer.
+        `source` is the address of this machine to send from, in the place of the deployment's.
+        Raises OSError or HTTPException if there is no answer, TooOften if the wait is long.
         """
+        wait_s = 0
         for _ in range(TRIES):
             with self.connected(scheme, source) as connection:
                 connection.sendall(self.request(method, path, headers, body, host=host))
                 answer = read(connection, method)
             if answer.status != 429:
+                return answer
+            said = answer.get("Retry-After")
+            wait_s = int(said) if re.fullmatch(r"\d{1,9}", said, re.ASCII) else 1
+            if wait_s > ANSWER_S:
                 break
-            time.sleep(min(ANSWER_S, int(answer.get("Retry-After") or 1)))
-        return answer
+            time.sleep(wait_s)
+        raise TooOften(f"429: too many requests, again in {wait_s} s")
 
     def request(
         self, method: str, path: str, headers: Headers, body: bytes, *, host: str | None = None
@@ -138,8 +151,11 @@ class Deployment(NamedTuple):
         """Return a connection to the port of a scheme, before any TLS."""
         url = urlsplit((self.https if scheme == "https" else self.http) or "")
         place = (url.hostname or "", url.port or {"https": 443, "http": 80}[scheme])
+        source = source or self.source
         bound = (source, 0) if source else None
-        return socket.create_connection(place, ANSWER_S, source_address=bound)
+        connection = socket.create_connection(place, CONNECT_S, source_address=bound)
+        connection.settimeout(ANSWER_S)
+        return connection
 
     def tls(self) -> ssl.SSLContext:
         """Return a client's TLS that checks the certificate."""
@@ -158,7 +174,7 @@ class Deployment(NamedTuple):
         url = urlsplit(self.https)
         place = (url.hostname or "", url.port or 443)
         if self.is_on_loopback():
-            return "127.0.0.2"
+            return None if ":" in self.address() else "127.0.0.2"
         with suppress(OSError):
             for family in (socket.AF_INET6, socket.AF_INET):
                 for *_, address in socket.getaddrinfo(*place, family, socket.SOCK_STREAM):
@@ -179,6 +195,6 @@ def read(connection: socket.socket, method: str = "GET") -> Answer:
     """Return the answer on a connection, to its end."""
     response = HTTPResponse(connection, method=method)
     response.begin()
-    text = response.read().decode("utf-8", "replace")
+    text = response.read(MOST_BYTES).decode("utf-8", "replace")
     headers = [(name.lower(), value) for name, value in response.getheaders()]
     return Answer(response.status, headers, text)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 MISTAKES: Mapping[str, str] = {
+    "unanswered": "A request is not answered, or not by the application.",
+    "certificate": "https has no certificate that is valid for this name.",
     "hops-too-many": "A forged X-Forwarded-For gets a fresh allowance: PROXY_HOPS is too high, or "
     "the nearest proxy passes the header on without adding to it.",
     "hops-wrong": "Two visitors spend one allowance: PROXY_HOPS is not the number of proxies that "
@@ -21,6 +23,10 @@ MISTAKES: Mapping[str, str] = {
     "data has been sent in the clear, and nobody notices.",
     "headers-changed": "A header of the application is missing, double or different: a proxy adds "
     "its own or drops ours.",
+    "request-changed": "A request does not arrive as it was sent: a proxy drops a header of it, "
+    "or answers itself.",
+    "settings-other": "What is answered follows from other settings: another version or other "
+    "variables run there, or SECURITY_TXT_EXPIRES is over.",
     "readyz-outside": "/readyz can be asked from outside: the proxy has no rule for it.",
     "port-outside": "gunicorn can be reached past the proxy: whoever does can claim any address.",
     "tls-old": "TLS older than 1.2 is accepted.",
@@ -31,5 +37,5 @@ MISTAKES: Mapping[str, str] = {
 
 
 def mistake(name: str, *seen: object) -> str:
-    """Return the sentence that a failing test shows: the name, what it is, what was seen."""
+    """Return the sentence that a failure shows: the name, what it is, what was seen."""
     return f"[{name}] {MISTAKES[name]} Seen: {', '.join(map(str, seen))}"
