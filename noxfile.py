@@ -1,4 +1,4 @@
-"""What CI runs and what you run: lint, types, tests; removals and bench by themselves."""
+"""What CI runs and what you run: lint, types, tests; the others by themselves."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
-    session.run("pytest", "-m", "not removal", *session.posargs, env=CLEAN)
+    session.run("pytest", "-m", "not removal and not postgresql", *session.posargs, env=CLEAN)
 
 
 @nox.session
@@ -46,6 +46,16 @@ def removals(session: nox.Session) -> None:
     """Take every protection out once and see its attack get through."""
     install_with_a_project(session, "test")
     session.run("pytest", "-m", "removal", *session.posargs, env=CLEAN)
+
+
+@nox.session
+def postgresql(session: nox.Session) -> None:
+    """Two workers and PostgreSQL: a throw-away server of Debian's runs the log-in's tests."""
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        session.skip("needs PostgreSQL: apt-get install postgresql")
+    install_with_a_project(session, "test")
+    session.install("psycopg[binary]>=3.3.9,<4")
+    session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env=CLEAN)
 
 
 @nox.session

@@ -231,7 +231,7 @@ def test_a_hostile_name_is_harmless_in_every_file(
     pyproject = tomllib.loads((project.path / "pyproject.toml").read_text(encoding="utf-8"))
     assert pyproject["project"]["description"] == hostile
     project.run("ruff", "format", "--check", ".")
-    assert project.run("flask", "check") == "Nothing found: every protection is on.\n"
+    assert project.run("flask", "check").startswith("Nothing found: every protection is on.\n")
 
 
 @pytest.mark.parametrize("name", ["東京", "Ürün", "3D Shop", "A" * 100, "a - b", "Ψ" * 60])

@@ -92,11 +92,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def stack(project: Path, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def stack(project: Path, variables: Mapping[str, str], *options: str) -> Iterator[dict[str, str]]:
     """Run a project's stack, as it is, until the block ends; yield its one line."""
     with TemporaryFile("a+") as said:  # a pipe that nobody reads would stop it
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.live.stack"],
+            [sys.executable, "-m", "tests.live.stack", *options],
             cwd=project,
             env={**CLEAN, "PYTHONPATH": str(project), **variables},
             stdout=subprocess.PIPE,

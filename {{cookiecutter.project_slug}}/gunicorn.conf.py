@@ -5,13 +5,17 @@ https://gunicorn.org/reference/settings/
 
 import os
 
-from app import create_app
-from app.checks import examine
+from app import checks, create_app
 from app.problem import Problem, Refusal
 
-settings, problems = examine({})
+settings, problems = checks.examine({})
 certificates = settings["TLS_CERT_FILE"] and settings["TLS_KEY_FILE"]
 counts_per_process = settings["RATELIMIT_STORAGE_URI"].startswith("memory:")
+
+# Threads serve visitors in parallel; more processes need limits that are counted in one place.
+problems += checks.processes(settings, os.environ)
+count = os.environ.get("WEB_CONCURRENCY") or "1"
+workers = int(count) if count.isdecimal() else 0
 
 if not settings["PROXY_HOPS"] and not certificates:
     problems.append(
@@ -20,28 +24,6 @@ if not settings["PROXY_HOPS"] and not certificates:
             "PROXY_HOPS is 0 and there is no certificate: nobody could reach a page over https.",
             'Set PROXY_HOPS = 1 behind a proxy that ends TLS, or TLS_CERT_FILE = "/path/cert.pem" '
             'and TLS_KEY_FILE = "/path/key.pem".',
-        )
-    )
-
-# Threads serve visitors in parallel; more processes need limits that are counted in one place.
-count = os.environ.get("WEB_CONCURRENCY") or "1"
-workers = int(count) if count.isdecimal() else 0
-
-if workers < 1:
-    problems.append(
-        Problem(
-            "workers-unreadable",
-            f"WEB_CONCURRENCY is {count!r}, which is no number of processes.",
-            "A whole number from 1: WEB_CONCURRENCY=2",
-        )
-    )
-elif workers > 1 and counts_per_process:
-    problems.append(
-        Problem(
-            "rate-limit-store-per-process",
-            f"WEB_CONCURRENCY is {workers}, and limits in memory:// count per process.",
-            "Leave WEB_CONCURRENCY out, or count in one place: "
-            "APP_RATELIMIT_STORAGE_URI=redis://10.0.0.5:6379",
         )
     )
 
@@ -77,6 +59,6 @@ logger_class = "app.access_log.AccessLog"
 
 def on_starting(_server: object) -> None:
     """Refuse in the first process, once, before a worker is made or a socket opened."""
-    if wrong := [problem for problem in problems if problem.stops]:
+    if wrong := [problem for problem in problems if problem.level == "error"]:
         raise Refusal(wrong)
     create_app()  # it may refuse for what no setting shows, such as a database

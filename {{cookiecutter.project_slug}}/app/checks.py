@@ -3,13 +3,17 @@
 import os
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flask import Config
+from flask import Config, Flask
+from packaging.requirements import Requirement
 
 from . import config, security, security_txt
 from .problem import Problem, Refusal
+from .security import csrf
 
 # What parts of the application find in the settings, beyond the protections.
 _PARTS: list[Callable[[Config], Iterator[Problem]]] = [security_txt.problems]
@@ -42,19 +46,60 @@ def examine(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
 def settings(overrides: Mapping[str, object]) -> Config:
     """Return settings that defeat no protection; raise Refusal, naming every problem, otherwise."""
     values, found = examine(overrides)
-    if wrong := [problem for problem in found if problem.stops]:
+    if wrong := [problem for problem in found if problem.level == "error"]:
         raise Refusal(wrong)
     return values
 
 
+def everything(root: Path) -> tuple[Config, list[Problem]]:
+    """Return the settings and all that is wrong with them, with the files and with what is there.
+
+    That is more than a start looks at. Nothing is built, and no database or server is asked.
+    """
+    settings, found = examine({})
+    found += processes(settings, os.environ)
+    found += files(root)
+    found += topology(root, settings["PROXY_HOPS"])
+    found += dependencies(root)
+    if os.environ.get("WERKZEUG_DEBUG_PIN") == "off":
+        found.append(
+            Problem(
+                "debug-pin-off",
+                "WERKZEUG_DEBUG_PIN is off: the debugger asks nobody who they are.",
+                "Unset it; look in .flaskenv too.",
+                level="warning",
+            )
+        )
+    return settings, found
+
+
+def processes(settings: Mapping[str, object], variables: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a number of processes that is none, or that divides the limits."""
+    count = variables.get("WEB_CONCURRENCY") or "1"
+    if not count.isdecimal() or int(count) < 1:
+        yield Problem(
+            "workers-unreadable",
+            f"WEB_CONCURRENCY is {count!r}, which is no number of processes.",
+            "A whole number from 1: WEB_CONCURRENCY=2",
+        )
+    elif int(count) > 1 and str(settings["RATELIMIT_STORAGE_URI"]).startswith("memory:"):
+        yield Problem(
+            "rate-limit-store-per-process",
+            f"WEB_CONCURRENCY is {count}, and limits in memory:// count per process.",
+            "Leave WEB_CONCURRENCY out, or count in one place: "
+            "APP_RATELIMIT_STORAGE_URI=redis://10.0.0.5:6379",
+        )
+
+
 def files(root: Path) -> Iterator[Problem]:
-    """Yield what is wrong with the project's files; a start does not look at them."""
+    """Yield what is wrong with the file that holds secrets."""
     dotenv = root / ".env"
     if os.name == "posix" and dotenv.exists() and dotenv.stat().st_mode & 0o077:
         yield Problem(
             "dotenv-readable",
             ".env can be read by others on this machine.",
             "Type: chmod 600 .env",
+            level="warning",
         )
     if _tracked(root, ".env"):
         yield Problem(
@@ -62,6 +107,60 @@ def files(root: Path) -> Iterator[Problem]:
             ".env is tracked by git: whoever has the repository has the key.",
             "Type: git rm --cached .env; then, for the key is out: "
             "uv run flask secret-key rotate --compromised",
+            level="warning",
+        )
+
+
+def topology(root: Path, hops: int) -> Iterator[Problem]:
+    """Yield a number of proxies that is not the one that deploy/ makes."""
+    deploy = root / "deploy"
+    if (deploy / "nginx.conf").exists() or (deploy / "Caddyfile").exists():
+        behind_cdn = (deploy / "cdn-networks.conf").exists()
+        made = 2 if behind_cdn else 1
+        if hops != made:
+            proxies = "a CDN and the proxy" if behind_cdn else "one proxy"
+            yield Problem(
+                "proxy-hops-topology",
+                f"PROXY_HOPS is {hops}, and deploy/ is made for {proxies}: {made}.",
+                "README.md, Which proxy am I behind? If more stand in front, silence this with "
+                "their names as the reason.",
+                level="warning",
+            )
+
+
+def dependencies(root: Path) -> Iterator[Problem]:
+    """Yield installed packages that are older than pyproject.toml asks for (ASVS 15.2.1)."""
+    path = root / "pyproject.toml"
+    if not path.exists():  # as in an image, where the lock file has decided
+        return
+    wanted = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["dependencies"]
+    for requirement in map(Requirement, wanted):
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            installed = "not installed"
+        else:
+            if requirement.specifier.contains(installed, prereleases=True):
+                continue
+        yield Problem(
+            "dependency-version",
+            f"pyproject.toml asks for {requirement.name} {requirement.specifier}: {installed}.",
+            "Type: uv sync",
+            level="warning",
+        )
+
+
+def exemptions(app: Flask) -> Iterator[Problem]:
+    """Yield views that were taken out of the CSRF checks without a reason beside them."""
+    for endpoint in csrf.unexplained(app):
+        yield Problem(
+            "csrf-exempt",
+            f"{endpoint} is exempt from the CSRF token, and nobody says why.",
+            "Take the exemption away, or give the reason: "
+            '@csrf.exempt("…") of app/security/csrf.py',
+            level="warning",
         )
 
 

@@ -9,23 +9,54 @@ from datetime import UTC, datetime
 
 import click
 
-from . import checks, config, create_app, env_file, rotation
-from .problem import Refusal
-from .security import rate_limits
+from . import checks, config, create_app, env_file, findings, rotation
+from .problem import LEVELS, Level, Refusal
+from .security import csrf, rate_limits
 
 
 @click.command()
-def check() -> None:
-    """Say what in the settings defeats a protection; status 1 if anything does."""
-    _, found = checks.examine({})
-    found += checks.files(config.ROOT)
-    for problem in found:
-        click.echo(problem)
-    if wrong := sum(problem.stops for problem in found):
-        click.echo(f"{wrong} found.")
+@click.option(
+    "--fail-level",
+    type=click.Choice(LEVELS),
+    default="warning",
+    show_default=True,
+    help="Status 1 from which level on.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(findings.FORMATS)),
+    default="text",
+    show_default=True,
+    help="text for people, github for its workflows, json and sarif for programs.",
+)
+def check(fail_level: Level, form: str) -> None:
+    """Say what defeats a protection: settings, environment, files, versions, exemptions.
+
+    docs/checks.md has every id. Errors stop the application as well; warnings and notes can be
+    silenced in settings.toml, with a reason and a last day.
+    """
+    settings, problems = checks.everything(config.ROOT)
+    app = None if any(problem.level == "error" for problem in problems) else create_app()
+    if app:
+        problems += checks.exemptions(app)
+    found = findings.located(problems, config.ROOT, config.given())
+    told, silenced = findings.silence(found, settings["SILENCED_CHECKS"], findings.today())
+    click.echo(findings.FORMATS[form](told), nl=False)
+    if form == "text":
+        for finding, reason in silenced:
+            click.echo(f"silenced: [{finding.problem.id}] {reason}")
+        click.echo(_summary(told))
+        if app:
+            click.echo(f"Exempt from CSRF: {', '.join(sorted(csrf.exemptions(app)))}.")
+    if findings.fails(told, fail_level):
         raise SystemExit(1)
-    create_app()
-    click.echo("The application starts." if found else "Nothing found: every protection is on.")
+
+
+def _summary(told: list[findings.Finding]) -> str:
+    counts = [(level, sum(f.problem.level == level for f in told)) for level in reversed(LEVELS)]
+    listed = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts if count)
+    return f"{len(told)} found: {listed}." if told else "Nothing found: every protection is on."
 
 
 @click.command()

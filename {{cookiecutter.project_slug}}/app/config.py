@@ -26,6 +26,8 @@ PREFIX = "APP_"
 # Add yours here, then to settings.toml. app/login adds its own: checks.add().
 SETTINGS: dict[str, object] = {
     "SITE_NAME": "My Secure App",
+    # app/findings.py
+    "SILENCED_CHECKS": {},
     # app/security_txt.py
     "SECURITY_CONTACT": "",
     "SECURITY_TXT_EXPIRES": "",
@@ -111,6 +113,11 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     config.update({n: variables.get(n, "") for n in SECRETS.difference(secret_key.NAMES)})
     config.update(secrets)
     return config, found
+
+
+def given() -> Mapping[str, str]:
+    """Return the variables that this process was given, without those of any .env file."""
+    return _environment([]).given
 
 
 def _source(config: Config, environment: Environment, overrides: Mapping[str, object]) -> object:

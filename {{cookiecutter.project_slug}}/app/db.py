@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import logging
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,8 @@ from flask.cli import FlaskGroup
 from flask_alembic import Alembic
 from flask_sqlalchemy_lite import SQLAlchemy
 from sqlalchemy import MetaData, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
 from werkzeug.exceptions import ServiceUnavailable
@@ -70,7 +72,10 @@ def init_app(app: Flask) -> None:
     # Values of a statement may be password hashes: they stay out of errors and logs.
     engine: dict[str, object] = {"url": url, "hide_parameters": True, "pool_pre_ping": True}
     if make_url(url).get_backend_name() == "postgresql":
-        engine["connect_args"] = {"connect_timeout": CONNECT_S}
+        engine["connect_args"] = {
+            "connect_timeout": CONNECT_S,
+            "tcp_user_timeout": 2_000 * CONNECT_S,  # ms: a host that has vanished
+        }
     app.config["SQLALCHEMY_ENGINES"] = {"default": engine}
     app.config["ALEMBIC"] = {
         "script_location": str(Path(__file__).parent / "migrations"),
@@ -90,6 +95,7 @@ def init_app(app: Flask) -> None:
             Path(app.instance_path).mkdir(mode=0o700, exist_ok=True)
     with app.app_context():
         event.listen(db.engine, "connect", _prepare)
+        weakref.finalize(app, db.engine.dispose)  # its connections end with it
         if app.config["DEBUG"]:
             _quiet()
             alembic.upgrade()
@@ -155,12 +161,15 @@ def _url(config: Config) -> str:
     return f"{'postgresql+psycopg' if is_postgresql else scheme}{colon}{rest}"
 
 
-def _prepare(connection: object, _record: object) -> None:
-    """Make SQLite keep foreign keys, wait for a lock, and read while somebody writes."""
+def _prepare(connection: DBAPIConnection, _record: object) -> None:
+    """Make SQLite keep foreign keys and read while somebody writes, and neither wait for ever."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
+    else:
+        connection.cursor().execute(f"SET lock_timeout = {BUSY_MS}")
+        connection.commit()
 
 
 def _is_a_command() -> bool:
@@ -177,7 +186,7 @@ def _quiet() -> None:
 def _schema_problem() -> Problem | None:
     try:
         behind = alembic.needs_upgrade()
-    except GONE as error:
+    except (DBAPIError, PoolTimeoutError) as error:  # gone, or not for this user
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
         return Problem(
             "database-unreachable",

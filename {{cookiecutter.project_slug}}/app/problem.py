@@ -1,22 +1,26 @@
 """Say what is wrong with the settings, and what to do about it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("note", "warning", "error")
 
 
 class Problem(NamedTuple):
     """One setting that defeats a protection, or that cannot be read.
 
     `id` is stable and may be searched for; `sentence` begins with the name of the setting;
-    `hint` says what to do and shows a good value; `stops` is false for what is worth knowing
-    and no reason to refuse.
+    `hint` says what to do and shows a good value; `level` is "error" for what defeats a protection,
+    so that the application refuses to start, "warning" for what should be mended, "note" for what
+    is worth knowing.
     No field ever holds a secret.
     """
 
     id: str
     sentence: str
     hint: str
-    stops: bool = True
+    level: Level = "error"
 
     def __str__(self) -> str:
         return f"{self.sentence}  [{self.id}]\n    {self.hint}"

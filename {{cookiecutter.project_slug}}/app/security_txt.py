@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from flask import Config, Flask, Response, abort, current_app, request
 
 from .problem import Problem
 
+SOON = timedelta(days=30)
 PATH = "/.well-known/security.txt"
 CONTACT = re.compile(r"(mailto:[^\s@]+@|https://)[^\s\"'`\\<>]+")
 
@@ -26,7 +27,14 @@ def problems(config: Config) -> Iterator[Problem]:
             'A mailto: or https: address: SECURITY_CONTACT = "mailto:security@example.com"',
         )
     try:
-        _expires(config)
+        expires = _expires(config)
+        if expires < datetime.now(UTC) + SOON:
+            yield Problem(
+                "security-txt-expires-soon",
+                f"SECURITY_TXT_EXPIRES is {expires:%Y-%m-%d}: {PATH} is gone from that day on.",
+                "See that the contact is still right, and move the day, at most a year ahead.",
+                level="warning",
+            )
     except ValueError:
         yield Problem(
             "security-txt-expires",

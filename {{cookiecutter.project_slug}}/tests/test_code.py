@@ -120,17 +120,23 @@ def mistakes_in(source: str) -> Iterator[str]:
                 if name in ("loads", "load") and from_request:
                     yield "a second parser of JSON"
             case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=[right]):
-                if any(_is_secret(side) for side in (left, right)):
+                sides = (left, right)
+                if any(map(_is_secret, sides)) and not any(map(_is_column, sides)):
                     yield "a secret compared in a time that tells how much of it is right"
 
 
 def _is_secret(side: ast.expr) -> bool:
-    """Return whether an operand holds a secret; a column is compared by the database."""
     match side:
-        case ast.Name(id=name):
+        case ast.Name(id=name) | ast.Attribute(attr=name):
             return bool(SECRET.search(name.lower()))
-        case ast.Attribute(value=ast.Name(id=owner), attr=name):
-            return bool(SECRET.search(name.lower())) and not owner[0].isupper()
+    return False
+
+
+def _is_column(side: ast.expr) -> bool:
+    """Return whether an operand is a column of a model: the database compares it."""
+    match side:
+        case ast.Attribute(value=ast.Name(id=owner)):
+            return owner[0].isupper()
     return False
 
 
@@ -260,7 +266,7 @@ def test_no_pattern_can_be_made_slow(name: str) -> None:
 
 def test_a_slow_pattern_is_seen() -> None:
     assert is_slow(re.compile(r"(a+)+$"), "fullmatch")
-    assert is_slow(re.compile(r"\s*x"), "search")
+    assert is_slow(re.compile(r"(?:^|\n)\s*(?:export\s+)?x"), "search")
     assert not is_slow(re.compile(r"[^\S\n]*x"), "fullmatch")
     assert ("[\\W_]+", "sub") in {
         (pattern.pattern, method) for pattern, method in patterns("app/security/secret_key.py")

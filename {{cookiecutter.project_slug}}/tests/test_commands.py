@@ -1,29 +1,31 @@
 """The project's commands work on a project that refuses to start, and show no key."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from app import commands
+from app import commands, config
 from tests.production import KEY, VARIABLES
 from tests.servers import copy, run
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Return a fresh clone of this project: everything but its .env."""
-    return copy(tmp_path / "clone")
+    """Return a fresh clone of this project: everything but its .env, and no word about proxies."""
+    root = copy(tmp_path / "clone")
+    shutil.rmtree(root / "deploy", ignore_errors=True)
+    return root
 
 
-def test_check_finds_nothing_in_a_safe_project() -> None:
-    assert run("flask", "check", variables=VARIABLES) == (
-        0,
-        "Nothing found: every protection is on.\n",
-    )
+def test_check_finds_nothing_in_a_safe_project(clone: Path) -> None:
+    status, said = run("flask", "check", variables=VARIABLES, root=clone)
+    assert (status, said.splitlines()[0]) == (0, "Nothing found: every protection is on.")
 
 
-def test_check_says_what_is_worth_knowing() -> None:
+def test_check_says_what_is_worth_knowing(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "ROOT", clone)
     result = CliRunner().invoke(commands.check, env={**VARIABLES, "APP_PROXY_HOPS": "0"})
     assert result.exit_code == 0
     assert "[proxy-none]" in result.output
@@ -31,9 +33,9 @@ def test_check_says_what_is_worth_knowing() -> None:
     assert "no http port" in result.output
 
 
-def test_check_names_everything_that_is_wrong() -> None:
+def test_check_names_everything_that_is_wrong(clone: Path) -> None:
     wrong = {"SECRET_KEY": "dev", "APP_PROXY_HOPS": "9"}
-    status, output = run("flask", "check", variables={**VARIABLES, **wrong})
+    status, output = run("flask", "check", variables={**VARIABLES, **wrong}, root=clone)
     assert status == 1
     assert "[secret-key-published]" in output
     assert "[proxy-hops]" in output

@@ -18,6 +18,8 @@ SETTINGS: Mapping[str, object] = {
     "LOGIN_REGISTER": False,
 }
 
+MOST_PER_HOUR = 100
+
 
 def init_app(app: Flask) -> None:
     """Register the pages, the endpoints and the commands; call this after the protections."""
@@ -41,13 +43,21 @@ def problems(config: Config) -> Iterator[Problem]:
             "login-idle",
             f"LOGIN_SESSION_IDLE_S is {idle_s} seconds, and the cookie is over after {cookie_s}.",
             f"To have the longer one, raise the other: PERMANENT_SESSION_LIFETIME = {idle_s}",
-            stops=False,
+            level="warning",
         )
     try:
-        unlimited = any(item.amount < 1 for item in parse_many(config["LOGIN_ACCOUNT_LIMIT"]))
+        limits = parse_many(config["LOGIN_ACCOUNT_LIMIT"])
     except ValueError:
-        unlimited = True
-    if unlimited:
+        limits = []
+    if limits and min(item.amount * 3_600 / item.get_expiry() for item in limits) > MOST_PER_HOUR:
+        yield Problem(
+            "login-account-limit-high",
+            f"LOGIN_ACCOUNT_LIMIT is {config['LOGIN_ACCOUNT_LIMIT']!r}: "
+            f"more than {MOST_PER_HOUR} guesses per hour (ASVS 6.3.1).",
+            'Far fewer will do: LOGIN_ACCOUNT_LIMIT = "20 per hour"',
+            level="warning",
+        )
+    if not limits or any(item.amount < 1 for item in limits):
         yield Problem(
             "login-account-limit",
             f"LOGIN_ACCOUNT_LIMIT: {config['LOGIN_ACCOUNT_LIMIT']!r} is not a limit.",

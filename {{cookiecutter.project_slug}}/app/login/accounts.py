@@ -8,7 +8,7 @@ import hashlib
 import unicodedata
 
 from flask import current_app
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import Unauthorized
 
@@ -24,6 +24,7 @@ class Unauthenticated(Unauthorized):
     """The address and the password do not go together; nobody is told which is wrong."""
 
     description = "This address and this password do not go together."
+    recorded = True  # as a failed sign-in
 
 
 def key_of(email: str) -> str:
@@ -34,13 +35,20 @@ def key_of(email: str) -> str:
 
 def find(email: str) -> User | None:
     """Return the account of an address."""
+    if not key_of(email):
+        return None
     found: User | None = db.session.scalar(select(User).where(User.email_key == key_of(email)))
     return found
 
 
 def create(email: str, password: str) -> User | None:
-    """Open an account and return it; None if the address has one. The work is the same."""
+    """Open an account and return it; None if the address has one or can have none.
+
+    The work is the same.
+    """
     made = passwords.make_hash(password)
+    if not key_of(email):
+        return None
     user = User(email=email.strip(), email_key=key_of(email), password_hash=made)
     db.session.add(user)
     try:
@@ -59,12 +67,12 @@ def sign_in(email: str, password: str) -> bool:
     """
     _spend(key_of(email))
     user = find(email)
-    if not _is_proved(user, password) or user is None:
-        events.record("login-failed", user=user.id if user else None)
-        return False
-    rate_limits.give_back()
-    events.record("login", user=user.id)
-    return True
+    number = user.id if user else None
+    proved = _is_proved(user, password)
+    if proved:
+        rate_limits.give_back()
+    events.record("login" if proved else "login-failed", user=number)
+    return proved
 
 
 def _is_proved(user: User | None, password: str) -> bool:
@@ -91,12 +99,31 @@ def knows_password(user: User, password: str) -> bool:
     return False
 
 
-def set_password(user: User, password: str) -> int:
-    """Store a new password and end every session of the user; return how many."""
-    user.password_hash = passwords.make_hash(password)
-    ended = sessions.end_all(user.id)
-    events.record("password-changed", user=user.id, sessions_ended=ended)
+def set_password(user: User, password: str, *still: ColumnElement[bool]) -> int | None:
+    """Store a new password and end every session of the user; return how many.
+
+    `still` are conditions of the account that must hold at that moment, as for `sessions.start`;
+    None is returned, and nothing changed, if they do not.
+    """
+    number, made = user.id, passwords.make_hash(password)
+    changed = update(User).where(User.id == number, *still).values(password_hash=made)
+    if not sessions.written(changed):
+        db.session.rollback()
+        return None
+    ended = sessions.end_all(number)
+    events.record("password-changed", user=number, sessions_ended=ended)
     return ended
+
+
+def change_password(user: User, password: str) -> bool:
+    """Store the new password of somebody whose current one has been verified, and sign in anew.
+
+    Returns whether it is done: while it was verified, somebody may have set another one.
+    """
+    verified = User.password_hash == user.password_hash
+    if set_password(user, password, verified, User.disabled.is_(False)) is None:
+        return False
+    return sessions.start(user, User.password_hash == user.password_hash)
 
 
 def disable(user: User, *, disabled: bool) -> int:

@@ -22,6 +22,8 @@ def create(email: str) -> None:
         validate_email(email, check_deliverability=False)
     except EmailNotValidError as error:
         raise click.ClickException(f"{email!r} is no email address: {error}") from None
+    if not accounts.key_of(email):
+        raise click.ClickException(f"{email!r} is too long.")
     if accounts.find(email) or not accounts.create(email, _new_password(email)):
         raise click.ClickException(f"{email} has an account already.")
     click.echo(f"{email} can sign in.")

@@ -110,7 +110,8 @@ def end_session(number: int) -> ResponseReturnValue:
     if number == mine.id:
         return logout()
     if number not in [row.id for row in sessions.of(mine.user_id)]:
-        abort(404)
+        events.record("access-refused", rule="own-sessions", user=mine.user_id)
+        abort(404)  # whether there is such a session is nobody's business
     sessions.end_one(number)
     events.record("session-ended", user=mine.user_id)
     flash("That session has ended.")
@@ -135,11 +136,9 @@ def change_password() -> ResponseReturnValue:
     """Take a new password; every other session of the user ends, and this one begins anew."""
     form = NewPasswordForm()
     if form.validate_on_submit():
-        user = sessions.mine().user
-        accounts.set_password(user, form.new_password.data or "")
-        sessions.start(user)
-        flash("Your password has changed, and every other session has ended.")
-        return redirect(url_for("login.account"), 303)
+        if accounts.change_password(sessions.mine().user, form.new_password.data or ""):
+            flash("Your password has changed, and every other session has ended.")
+        return redirect(url_for("login.account"), 303)  # and from there to sign in, if it is not
     return render_template("login/password.html", form=form), 422 if form.is_submitted() else 200
 
 

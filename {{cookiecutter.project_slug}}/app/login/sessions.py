@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
-from urllib.parse import urlsplit
 
 from flask import abort, current_app, g, redirect, request, session, url_for
 from sqlalchemy import ColumnElement, CursorResult, Delete, Update, delete, or_, select, update
@@ -145,8 +144,7 @@ def required(*, fresh: bool = False) -> Callable[[Callable[P, R]], Callable[P, R
 def safe_next(target: str | None) -> str:
     """Return where to go after signing in: a path of this site, else /account (CWE-601)."""
     target = target or ""
-    url = urlsplit(target)
-    stays = target.startswith("/") and not target.startswith("//") and not url.netloc
+    stays = target.startswith("/") and not target.startswith("//")
     # Browsers take \ for / and drop tabs and line breaks.
     return target if stays and target.isprintable() and "\\" not in target else "/account"
 
@@ -169,12 +167,14 @@ def _load() -> LoginSession | None:
     elif row and row.seen_at <= moment - idle_s:
         events.record("session-over", user=row.user_id, why="unused")
         row = None
-    if row is None:
-        session.clear()
-    elif row.seen_at <= moment - max(1, min(SEEN_STEP_S, idle_s // 20)):
-        row.seen_at = moment
+    if row and row.seen_at <= moment - max(1, min(SEEN_STEP_S, idle_s // 20)):
+        seen = update(LoginSession).where(LoginSession.id == row.id).values(seen_at=moment)
+        if not written(seen):
+            row = None  # somebody ended it after it was read
         db.session.commit()
         session.modified = True  # sign it again: the cookie has a lifetime as well
+    if row is None:
+        session.clear()
     return row
 
 

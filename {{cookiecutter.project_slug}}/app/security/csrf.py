@@ -58,6 +58,26 @@ def problems(_config: Config) -> Iterator[Problem]:
     yield from ()
 
 
+def exemptions(app: Flask) -> dict[str, str]:
+    """Return the endpoints that neither check looks at, each with its reason."""
+    return {
+        endpoint: view.csrf_exempt
+        for endpoint, view in app.view_functions.items()
+        if hasattr(view, "csrf_exempt")
+    }
+
+
+def unexplained(app: Flask) -> list[str]:
+    """Return the endpoints that were taken out of Flask-WTF's check past `exempt`."""
+    explained = exemptions(app)
+    return [
+        endpoint
+        for endpoint, view in app.view_functions.items()
+        if f"{view.__module__}.{view.__name__}" in _protect._exempt_views
+        and endpoint not in explained
+    ] + [f"{blueprint.name}.*" for blueprint in _protect._exempt_blueprints]
+
+
 def _refuse_foreign_origin() -> None:
     if _is_checked() and _comes_from_us() is False:
         raise ForeignOrigin

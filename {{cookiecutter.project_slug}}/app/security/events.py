@@ -14,28 +14,39 @@ from flask import Config, Flask, has_request_context, request
 from flask.logging import wsgi_errors_stream
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
     HTTPException,
     RequestEntityTooLarge,
     SecurityError,
     TooManyRequests,
+    Unauthorized,
+    UnprocessableEntity,
+    UnsupportedMediaType,
 )
 
 from .. import request_id
 from ..problem import Problem
 from .csrf import ForeignOrigin
 from .https import PlainHTTP
-from .rate_limits import address_key
+from .rate_limits import address_key, exceeded
 
 LOG = logging.getLogger("security")
 
-# What a refusal is called in the log, by the exception that refuses.
-EVENTS: tuple[tuple[type[HTTPException], str], ...] = (
-    (SecurityError, "host-refused"),
-    (PlainHTTP, "http-refused"),
-    (TooManyRequests, "limit-exceeded"),
-    (RequestEntityTooLarge, "size-refused"),
-    (ForeignOrigin, "origin-refused"),
-    (CSRFError, "csrf-refused"),
+# What a refusal is called in the log, and the rule it comes from, by the exception that refuses:
+# the first that fits. 404, 405, 500 and 503 refuse nobody.
+EVENTS: tuple[tuple[type[HTTPException], str, str], ...] = (
+    (SecurityError, "host-refused", "hosts"),
+    (PlainHTTP, "http-refused", "https"),
+    (TooManyRequests, "limit-exceeded", "rate_limits"),
+    (RequestEntityTooLarge, "size-refused", "request_size"),
+    (ForeignOrigin, "origin-refused", "csrf:origin"),
+    (CSRFError, "csrf-refused", "csrf:token"),
+    (Forbidden, "access-refused", "access"),
+    (Unauthorized, "access-refused", "sign-in"),
+    (UnsupportedMediaType, "input-refused", "media-type"),
+    (UnprocessableEntity, "input-refused", "shape"),
+    (BadRequest, "input-refused", "syntax"),
 )
 
 
@@ -54,14 +65,22 @@ def problems(_config: Config) -> Iterator[Problem]:
 
 
 def refused(error: HTTPException) -> None:
-    """Record a refusal, if it is one of ours."""
-    for kind, event in EVENTS:
+    """Record a refusal, if it is one, and nobody has recorded it (an attribute `recorded`)."""
+    if getattr(error, "recorded", False):
+        return
+    for kind, event, rule in EVENTS:
         if isinstance(error, kind):
-            record(event)
+            if isinstance(error, TooManyRequests):
+                rule = f"rate_limits:{exceeded(error)}"
+            record(event, rule=rule)
+            return
 
 
 def record(event: str, **details: object) -> None:
-    """Write one line: when, what, which request, from whom, and details that are no secrets."""
+    """Write one line: when, what, which request, from whom, and details that are no secrets.
+
+    `rule` is the one that a refusal comes from. docs/security/logging.md has every event.
+    """
     asked = has_request_context()  # else it is a command
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

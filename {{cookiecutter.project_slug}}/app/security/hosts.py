@@ -6,15 +6,18 @@ and a page of another site can read ours after rebinding its own name to our add
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from flask import Config, Flask, request
+from packaging.version import Version
 from werkzeug.exceptions import SecurityError
 
 from ..problem import Problem
 
 HOST = r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 NAME = re.compile(rf"\.?{HOST}")
+SAFE_WERKZEUG = Version("3.1.9")  # from here on it checks the characters of Host
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,7 +40,13 @@ def init_app(app: Flask) -> None:
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """Yield an empty list, which means every host, and names that never match."""
+    """Yield an empty list, which means every host, names that never match, and a bad library."""
+    if Version(version("werkzeug")) < SAFE_WERKZEUG:
+        yield Problem(
+            "werkzeug-known-bad",
+            f"Werkzeug {version('werkzeug')} does not check which characters Host has.",
+            f"Type: uv add 'werkzeug>={SAFE_WERKZEUG}'",
+        )
     if not config["TRUSTED_HOSTS"]:
         yield Problem(
             "hosts-empty",

@@ -44,7 +44,7 @@ def problems(config: Config) -> Iterator[Problem]:
             "and no defence against slow clients.",
             "For a private network. On the internet put nginx, Caddy or a load balancer in front, "
             "and count it: PROXY_HOPS = 1",
-            stops=False,
+            level="note",
         )
     if not BIND.fullmatch(config["BIND"]):
         yield Problem(

@@ -119,7 +119,7 @@ def spend(limits: str, scope: str, key: str) -> None:
     for item in parse_many(limits):
         if not _limiter().limiter.hit(item, key, scope):
             reset = _limiter().limiter.get_window_stats(item, key, scope).reset_time
-            raise TooManyRequests(retry_after=max(1, math.ceil(reset - time.time())))
+            raise TooManyRequests(scope, retry_after=max(1, math.ceil(reset - time.time())))
         g.setdefault("tries", []).append((item, [key, scope]))
 
 
@@ -165,6 +165,12 @@ def retry_after_s() -> int | None:
     """Return in how many seconds to come back, if this request was over a limit."""
     waits = [state.wait_s for state in _states() if state.breached]
     return max(1, *waits) if waits else None
+
+
+def exceeded(error: TooManyRequests) -> str:
+    """Return the name of the limit that a request was over: a purpose, else `default`."""
+    names = [state.name.rpartition("-")[0] for state in _states() if state.breached]
+    return min(names, key=DEFAULT.__eq__) if names else str(error.description)
 
 
 def store_answers() -> bool:

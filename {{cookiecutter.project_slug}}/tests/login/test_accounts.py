@@ -8,17 +8,18 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 from werkzeug.test import TestResponse
 
 from app.db import db
 from app.login import accounts, passwords
-from app.login.models import User
+from app.login.models import LoginSession, User
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.login.conftest import (
     EMAIL,
     NEW_PASSWORD,
     PASSWORD,
+    Change,
     add,
     hash_of,
     is_signed_in,
@@ -126,12 +127,26 @@ def test_odd_text_is_a_wrong_password(client: FlaskClient, ada: int, text: str) 
 
 
 def test_a_disabled_account_is_out_at_once(app: Flask, ada: int) -> None:
-    client = signed_in(app)
+    client, other = signed_in(app), signed_in(app)
     disable(app)
     assert not is_signed_in(client)
     assert sign_in(client).status_code == 401
     app.test_cli_runner().invoke(args=["user", "disable", "--undo", EMAIL])
+    assert not is_signed_in(other)
     assert sign_in(client).status_code == 303
+
+
+def test_an_account_that_another_program_disables_is_out_as_well(app: Flask, ada: int) -> None:
+    client = signed_in(app)
+    with app.app_context():
+        db.session.execute(update(User).values(disabled=True))
+        db.session.commit()
+    assert not is_signed_in(client)
+
+
+@pytest.mark.parametrize("email", ["\x00@example.com", "\ud800", "a" * 255, "\ufdfa" * 15])
+def test_what_can_be_nobodys_address_is_looked_for_as_none(email: str) -> None:
+    assert accounts.key_of(email) == ""
 
 
 def test_page_and_api_share_the_limit_of_a_client(client: FlaskClient, ada: int) -> None:
@@ -158,6 +173,12 @@ def test_a_right_password_spends_no_limit(make_app: MakeApp, ada: int) -> None:
     stranger = app.test_client()
     assert sign_in(stranger, password=WRONG).status_code == 401
     assert sign_in(stranger).status_code == 429
+
+
+def test_a_right_password_is_a_request_like_any_other(make_app: MakeApp, ada: int) -> None:
+    app = make_app(RATELIMIT_DEFAULT="6 per minute")
+    assert [sign_in(app.test_client()).status_code for _ in range(3)] == [303] * 3
+    assert app.test_client().get("/login").status_code == 429
 
 
 def test_a_right_password_brings_no_wrong_one_back(make_app: MakeApp, ada: int) -> None:
@@ -212,17 +233,22 @@ def test_parallel_guesses_race_no_limit(make_app: MakeApp, ada: int, hashes: Cou
     assert hashes.count == 5
 
 
-def test_an_account_of_ones_own_brings_no_more_guesses(make_app: MakeApp, ada: int) -> None:
+@pytest.mark.parametrize("how", [sign_in, sign_in_by_api], ids=["page", "api"])
+def test_an_account_of_ones_own_brings_no_more_guesses(
+    make_app: MakeApp, ada: int, how: Callable[..., TestResponse]
+) -> None:
     app = make_app(RATELIMIT_STRICT="3 per minute")
     add(app, "eve@example.com")
     eve, nobody = signed_in(app, "eve@example.com"), app.test_client()
-    tried = [sign_in(client, password=WRONG).status_code for client in (eve, nobody, eve, nobody)]
+    tried = [how(client, EMAIL, WRONG).status_code for client in (eve, nobody, eve, nobody)]
     assert tried == [401, 401, 401, 429]
 
 
-def test_guesses_at_the_current_password_are_guesses(make_app: MakeApp, ada: int) -> None:
-    app = make_app(LOGIN_ACCOUNT_LIMIT="2 per hour")
-    client = signed_in(app)
+@pytest.mark.parametrize("limit", ["LOGIN_ACCOUNT_LIMIT", "RATELIMIT_STRICT"])
+def test_guesses_at_the_current_password_are_guesses(
+    make_app: MakeApp, ada: int, limit: str
+) -> None:
+    client = signed_in(make_app(**{limit: "2 per hour"}))
     data = {
         "current_password": WRONG,
         "new_password": NEW_PASSWORD,
@@ -247,10 +273,42 @@ def test_what_changes_while_a_password_is_verified_counts(
             db.session.commit()
         return right(stored, password)
 
-    right = passwords.is_right
+    right, other = passwords.is_right, signed_in(app)
+    page = other.get("/account/password")
     monkeypatch.setattr(passwords, "is_right", slowly)
     assert sign_in(client).status_code == 401
     assert not is_signed_in(client)
+    with app.app_context():
+        db.session.execute(update(User).values(password_hash=hash_of(PASSWORD), disabled=False))
+        db.session.commit()
+    sign_back_in = {"current_password": PASSWORD, "csrf_token": csrf_token(page)}
+    new = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
+    other.post("/account/password", data={**sign_back_in, **new})
+    with app.app_context():
+        stored = db.session.scalars(select(User.password_hash)).one()
+    assert not right(stored, NEW_PASSWORD)
+
+
+def test_an_account_that_goes_while_its_password_is_verified_is_none(
+    app: Flask, client: FlaskClient, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(stored: str | None, password: str) -> bool:
+        with app.app_context():
+            db.session.execute(delete(User))
+            db.session.commit()
+        return right(stored, password)
+
+    right = passwords.is_right
+    monkeypatch.setattr(passwords, "is_right", slowly)
+    assert sign_in(client).status_code == 401
+
+
+@pytest.mark.parametrize("email", ["", "\ufdfa" * 20 + "@example.com"])
+def test_nobody_has_an_address_that_cannot_be_kept(make_app: MakeApp, ada: int, email: str) -> None:
+    client = make_app(LOGIN_REGISTER=True).test_client()
+    register(client, email)
+    assert sign_in(client, "").status_code == 401
+    assert sign_in(client, email).status_code == 401
 
 
 def test_a_new_hash_does_not_undo_a_new_password(
@@ -286,11 +344,15 @@ def test_nobody_registers_where_registration_is_off(client: FlaskClient) -> None
     assert "/register" not in client.get("/login").text
 
 
-def test_registration_tells_nobody_who_has_an_account(make_app: MakeApp, ada: int) -> None:
+def test_registration_tells_nobody_who_has_an_account(
+    make_app: MakeApp, ada: int, hashes: Counted
+) -> None:
     app = make_app(LOGIN_REGISTER=True)
     client = app.test_client()
     assert 'href="/register"' in client.get("/login").text
-    new, taken = register(client, "eve@example.com"), register(client, " ADA@example.com")
+    new, work = register(client, "eve@example.com"), hashes.count
+    taken = register(client, " ADA@example.com")
+    assert (work, hashes.count) == (1, 2)
     assert new.status == taken.status == 200
     assert new.said == taken.said
     assert sign_in(client, "eve@example.com").status_code == 303
@@ -314,8 +376,11 @@ def test_registration_takes_no_bad_answer(
 
 
 def test_registration_is_strictly_limited(make_app: MakeApp) -> None:
-    client = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="2 per minute").test_client()
-    assert [register(client, "x", "x").status for _ in range(3)] == [422, 422, 429]
+    app = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="2 per minute")
+    add(app, EMAIL)
+    somebody, nobody = signed_in(app), app.test_client()  # an account opens no more of them
+    tried = [register(client, "x", "x").status for client in (somebody, nobody, somebody)]
+    assert tried == [422, 422, 429]
 
 
 def test_an_administrator_looks_after_the_accounts(app: Flask, client: FlaskClient) -> None:
@@ -353,12 +418,15 @@ def test_every_event_is_one_line_and_tells_no_secret(
 ) -> None:
     app = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="100 per minute")
 
-    client, other = app.test_client(), app.test_client()
+    client = app.test_client()
     register(client, EMAIL)
     sign_in(client, password=WRONG)
     sign_in(client, "nobody@example.com")
-    sign_in(client)
-    sign_in(other)
+    for browser in (client, app.test_client(), app.test_client()):
+        sign_in(browser)
+    with app.app_context():
+        last = db.session.scalar(select(func.max(LoginSession.id)))
+    press(client, f"/account/sessions/{last}/end")
     press(client, "/account/sessions/end")
     token = csrf_token(client.get("/account/password"))
     fields = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD, "csrf_token": token}
@@ -373,6 +441,8 @@ def test_every_event_is_one_line_and_tells_no_secret(
         "login-failed",
         "login",
         "login",
+        "login",
+        "session-ended",
         "sessions-ended",
         "password-refused",
         "password-changed",
@@ -388,16 +458,14 @@ def test_every_event_is_one_line_and_tells_no_secret(
         assert secret not in text
 
 
+@pytest.mark.parametrize(("moved", "why"), [("seen_at", "unused"), ("created_at", "lifetime")])
 def test_the_end_of_a_session_is_an_event(
-    app: Flask, ada: int, capfd: pytest.CaptureFixture[str]
+    app: Flask, ada: int, capfd: pytest.CaptureFixture[str], change: Change, moved: str, why: str
 ) -> None:
     client = signed_in(app)
-    with app.app_context():
-        from app.login.models import LoginSession
-
-        db.session.execute(update(LoginSession).values(seen_at=0))
-        db.session.commit()
+    change(**{moved: -1_209_600})
     capfd.readouterr()
     assert not is_signed_in(client)
-    (line,) = [json.loads(x) for x in capfd.readouterr().err.splitlines() if x.startswith("{")]
-    assert (line["event"], line["user"], line["why"]) == ("session-over", ada, "unused")
+    line, refused = map(json.loads, capfd.readouterr().err.splitlines())
+    assert refused["event"] == "access-refused"
+    assert (line["event"], line["user"], line["why"]) == ("session-over", ada, why)

@@ -1,11 +1,14 @@
 """The database tells no secret, keeps what belongs together, and is never changed unasked."""
 
 import os
+import secrets
+from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, insert, inspect, make_url, text
+from sqlalchemy import create_engine, delete, insert, inspect, make_url, text
 from sqlalchemy.exc import IntegrityError
 
 from app import create_app
@@ -18,13 +21,40 @@ from tests.login.conftest import EMAIL, NEW_PASSWORD, PASSWORD, add, is_signed_i
 from tests.production import KEY, SETTINGS, VARIABLES
 from tests.servers import free_port, run
 
-SQLITE = not os.environ.get("TEST_DATABASE_URL")
+SERVER = make_url(os.environ.get("TEST_DATABASE_URL") or "sqlite://")
+SQLITE = SERVER.get_backend_name() == "sqlite"
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Return the URL of a database that is not there yet."""
-    return f"sqlite:///{tmp_path / 'new.sqlite3'}"
+def url(tmp_path: Path) -> Iterator[str]:
+    """Yield the URL of a database that nothing is in yet."""
+    if SQLITE:
+        yield f"sqlite:///{tmp_path / 'new.sqlite3'}"
+        return
+    new = SERVER.set(drivername="postgres", database=f"new_{secrets.token_hex(8)}")
+    order(f"CREATE DATABASE {new.database}")
+    yield new.render_as_string(hide_password=False)
+    lose(new.render_as_string())
+
+
+def lose(url: str) -> None:
+    """Take a database away from whoever is connected."""
+    name = make_url(url).database or ""
+    if not SQLITE:
+        order(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        return
+    for file in Path(name).parent.iterdir():
+        file.unlink()
+    Path(name).mkdir()  # or it would be made anew
+
+
+def order(statement: str) -> None:
+    """Have the server do what no transaction can."""
+    url = SERVER.set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
 
 
 def start(url: str, **settings: object) -> Flask:
@@ -133,6 +163,12 @@ def test_a_database_that_cannot_be_used_is_named(url: str, problem: str) -> None
         start(url)
 
 
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("no database\n" * 100)
+    with pytest.raises(Refusal, match="database-unreachable"):
+        start(f"sqlite:///{tmp_path / 'notes'}")
+
+
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(Refusal, match="database-library") as refusal:
@@ -156,9 +192,10 @@ def test_no_error_shows_a_value(app: Flask, ada: int) -> None:
     assert "INSERT INTO user_account" in str(error.value)
 
 
-@pytest.mark.skipif(not SQLITE, reason="is about SQLite")
-def test_sqlite_keeps_references_and_waits_for_a_writer(app: Flask) -> None:
-    with app.app_context():
+def test_sqlite_keeps_references_and_waits_for_a_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with upgraded(f"sqlite:///{tmp_path / 'new.sqlite3'}", monkeypatch).app_context():
         found = {
             name: db.session.scalar(text(f"PRAGMA {name}"))
             for name in ("foreign_keys", "journal_mode", "busy_timeout")
@@ -177,7 +214,6 @@ def test_sessions_go_with_their_account(app: Flask, ada: int) -> None:
 
 def test_a_database_that_is_gone_is_503_and_no_more(
     url: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -185,11 +221,10 @@ def test_a_database_that_is_gone_is_503_and_no_more(
     add(app, EMAIL)
     client = signed_in(app)
     assert client.get("/readyz").text == "limit storage: ok\ndatabase: ok\n"
-    with app.app_context():
-        db.engine.dispose()
-    for file in tmp_path.iterdir():
-        file.unlink()
-    (tmp_path / "new.sqlite3").mkdir()
+    if SQLITE:  # a file that is open stays
+        with app.app_context():
+            db.engine.dispose()
+    lose(url)
     for path in ("/", "/account"):
         answer = client.get(path)
         assert answer.status_code == 503
@@ -200,6 +235,22 @@ def test_a_database_that_is_gone_is_503_and_no_more(
     assert app.test_client().get("/").status_code == 200  # who is not signed in is not asked for
     app.extensions.pop("readyz")
     assert client.get("/readyz").text == "limit storage: ok\ndatabase: down\n"
+
+
+def test_no_request_starts_an_event_loop(app: Flask) -> None:
+    assert not [close for close in app.teardown_appcontext_funcs if iscoroutinefunction(close)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_nobody_else_on_the_host_reads_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = tmp_path / "instance"
+    monkeypatch.setattr(Flask, "auto_find_instance_path", lambda _app: str(instance))
+    with pytest.raises(Refusal, match="database-behind"):
+        start("")
+    assert (instance / "app.sqlite3").exists()
+    assert instance.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_url_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ def test_nothing_is_cut_off() -> None:
     stored = passwords.make_hash("a" * 255 + "b")
     assert not passwords.is_right(stored, "a" * 255 + "c")
     assert not passwords.is_right(stored, "a" * 255 + "bb")
+    assert not passwords.is_right(passwords.make_hash(""), "a" * 257)
 
 
 def test_a_hash_is_made_anew_when_the_parameters_change(

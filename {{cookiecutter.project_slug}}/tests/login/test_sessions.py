@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Mapping
 
 import pytest
-from flask import Flask
+from flask import Flask, session
 from flask.testing import FlaskClient
+from flask_wtf.csrf import generate_csrf
 from sqlalchemy import func, select
 
 from app.db import db
-from app.login.models import LoginSession, User
-from tests.conftest import MakeApp, api_token, csrf_token
+from app.login import sessions
+from app.login.models import LoginSession, User, now
+from tests.conftest import MakeApp, api_token, csrf_token, set_cookie
 from tests.login.conftest import (
     EMAIL,
     NEW_PASSWORD,
@@ -130,8 +132,8 @@ def test_a_front_end_signs_in_reads_and_signs_out(client: FlaskClient) -> None:
 
 def test_the_database_signs_nobody_in(app: Flask) -> None:
     client = signed_in(app)
-    with client.session_transaction(base_url=f"https://{HOST}") as session:
-        token = session["token"]
+    with client.session_transaction(base_url=f"https://{HOST}") as cookie:
+        token = cookie["token"]
     with app.app_context():
         row = db.session.scalars(select(LoginSession)).one()
         assert row.token_hash == hashlib.sha256(token.encode()).hexdigest()
@@ -144,13 +146,27 @@ def test_nothing_from_before_survives_signing_in(app: Flask) -> None:
     client = app.test_client()
     token = csrf_token(client.get("/login"))
     planted = stolen(client)
-    with client.session_transaction(base_url=f"https://{HOST}") as session:
-        session["cart"] = "of somebody else"
+    with client.session_transaction(base_url=f"https://{HOST}") as cookie:
+        cookie["cart"] = "of somebody else"
     sign_in(client)
-    with client.session_transaction(base_url=f"https://{HOST}") as session:
-        assert set(session) == {"token", "account"}
+    with client.session_transaction(base_url=f"https://{HOST}") as cookie:
+        assert set(cookie) == {"token", "account"}
     assert client.post("/contact", data={"csrf_token": token}).status_code == 400
     assert not is_signed_in(with_cookie(app, planted))
+
+
+def test_a_token_from_before_is_in_no_page_that_follows(app: Flask, ada: int) -> None:
+    with app.test_request_context(base_url=f"https://{HOST}"):
+        tokens = {generate_csrf()}
+        user = db.session.get(User, ada)
+        assert user
+        assert sessions.start(user)
+        tokens.add(generate_csrf())
+        assert session["csrf_token"]  # else the next request refuses what the page has
+        sessions.end()
+        tokens.add(generate_csrf())
+        assert session["csrf_token"]
+    assert len(tokens) == 3
 
 
 def test_signing_in_again_ends_what_was(app: Flask) -> None:
@@ -159,6 +175,7 @@ def test_signing_in_again_ends_what_was(app: Flask) -> None:
     sign_in(client)
     assert is_signed_in(client)
     assert not is_signed_in(copy)
+    assert copy.get_cookie(COOKIE, domain=HOST) is None
     assert count(app) == 1
 
 
@@ -210,6 +227,23 @@ def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
     assert is_signed_in(client)
 
 
+def test_a_session_that_ends_while_it_is_read_is_over(
+    app: Flask, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile() -> int:
+        with app.app_context():
+            sessions.end_all(ada)
+        return now()
+
+    client = signed_in(app)
+    change(seen_at=-100)
+    with app.app_context():
+        ada = db.session.scalars(select(User.id)).one()
+    monkeypatch.setattr(sessions, "now", meanwhile)
+    answer = client.get("/api/account")
+    assert (answer.status_code, "token" in set_cookie(answer)) == (401, False)
+
+
 def test_the_start_counts_for_the_longest_life(make_app: MakeApp, change: Change) -> None:
     client = signed_in(make_app(LOGIN_SESSION_MAX_S=100))
     change(created_at=-101)
@@ -259,8 +293,11 @@ def test_nobody_ends_somebody_elses(app: Flask) -> None:
 def test_ending_sessions_needs_the_password_given_lately(app: Flask, change: Change) -> None:
     here, there = signed_in(app), signed_in(app)
     change(created_at=-900)
-    answer = press(here, "/account/sessions/end")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+    with app.app_context():
+        last = db.session.scalar(select(func.max(LoginSession.id)))
+    for path in ("/account/sessions/end", f"/account/sessions/{last}/end"):
+        answer = press(here, path)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
     assert "your password once more" in here.get("/login").text
     assert is_signed_in(there)
 
@@ -325,8 +362,11 @@ def test_expired_sessions_are_removed(app: Flask, change: Change) -> None:
         "/\\evil.example",
         "/\t/evil.example",
         "/\n/evil.example",
+        "/account\r\nSet-Cookie: a=b",
         "\\\\evil.example",
         "javascript:alert(1)",
+        "//[",
+        "//\u2100",
         "https:evil.example",
         "evil.example",
         "",
@@ -347,10 +387,18 @@ def test_next_is_kept_while_the_password_is_wrong(client: FlaskClient) -> None:
 
 def test_no_header_of_a_browser_breaks_the_list(app: Flask) -> None:
     client = signed_in(app, agent="x\x00\x1b[2J\x85" + "y" * 500)
-    assert "x??[2J?yyy" in client.get("/account").text
+    page = client.get("/account").text
+    assert "x??[2J?yyy" in page
+    assert "y" * 200 not in page
     listed = app.test_cli_runner().invoke(args=["user", "sessions", EMAIL]).output
     assert listed.isprintable() or listed.count("\n") == 1
     assert "\x1b" not in listed
+
+
+def test_no_address_is_longer_than_its_column(app: Flask) -> None:
+    sign_in(app.test_client(), headers={"X-Forwarded-For": "9" * 500})
+    with app.app_context():
+        assert db.session.scalars(select(LoginSession.address)).one() == "9" * 45
 
 
 @pytest.mark.parametrize("path", ["/", "/account", "/account/password", "/login", "/api/account"])

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from flask import abort
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.errors import SENTENCES
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.production import HOST
 
@@ -19,6 +21,18 @@ REFUSALS: dict[str, Callable[[FlaskClient], TestResponse]] = {
     "size-refused": lambda client: client.post("/contact", data=b"x" * 1_000_001),
     "limit-exceeded": lambda client: [client.get("/") for _ in range(121)][-1],
 }
+
+# What the statuses that errors.py has a sentence for are called; the rest refuse nobody.
+STATUSES = {
+    400: "input-refused",
+    401: "access-refused",
+    403: "access-refused",
+    413: "size-refused",
+    415: "input-refused",
+    422: "input-refused",
+    429: "limit-exceeded",
+}
+NO_REFUSALS = {404, 405, 500, 503}
 
 
 def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -38,6 +52,32 @@ def test_a_refusal_leaves_one_line(
     assert line["client"] == "127.0.0.1"
     written = datetime.fromisoformat(str(line["time"]))
     assert written.utcoffset() == UTC.utcoffset(None)
+
+
+@pytest.mark.parametrize("status", sorted(SENTENCES))
+def test_every_refusal_has_its_event(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    app = make_app()
+    app.add_url_rule("/refuses", view_func=lambda: abort(status))
+    assert app.test_client().get("/refuses").status_code == status
+    found = lines(capfd)
+    if status in NO_REFUSALS:
+        assert found == []
+    else:
+        (line,) = found
+        assert (line["event"], bool(line["rule"])) == (STATUSES[status], True)
+
+
+def test_a_limit_is_named(make_app: MakeApp, capfd: pytest.CaptureFixture[str]) -> None:
+    client = make_app(RATELIMIT_STRICT="1 per minute", RATELIMIT_DEFAULT="4 per minute")
+    browser = client.test_client()
+    for path in ("/contact", "/contact", "/csp-report", "/csp-report", "/contact"):
+        browser.post(path)
+    rules = [line["rule"] for line in lines(capfd) if line["event"] == "limit-exceeded"]
+    assert rules == ["rate_limits:contact", "rate_limits:reports", "rate_limits:contact"]
+    browser.get("/")
+    assert lines(capfd)[-1]["rule"] == "rate_limits:default"
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/healthz", "/api/ping"])

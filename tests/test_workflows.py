@@ -1,0 +1,131 @@
+"""What checks each change trusts nothing but a commit, and names commands that exist."""
+
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # cookiecutter's own
+
+from tests.conftest import CHOICES, ROOT, Project
+
+SCHEMAS = {
+    "workflows/ci.yml": "vendor.github-workflows",
+    "dependabot.yml": "vendor.dependabot",
+}
+PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+
+
+def workflow(root: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((root / ".github/workflows/ci.yml").read_text())
+    return parsed
+
+
+def uses(root: Path) -> set[str]:
+    text = (root / ".github/workflows/ci.yml").read_text()
+    return set(re.findall(r"\buses:.*", text))
+
+
+def commands(project: Project) -> Iterator[list[str]]:
+    """Yield each `uv run` of the workflow and the hooks, as words."""
+    hooks = yaml.safe_load((project.path / ".pre-commit-config.yaml").read_text())
+    lines = [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    for job in workflow(project.path)["jobs"].values():
+        lines += "\n".join(step.get("run", "") for step in job["steps"]).splitlines()
+    for line in lines:
+        if line.startswith("uv run "):
+            yield line.split()[2:]
+
+
+@pytest.fixture(params=["template", *CHOICES["login"]])
+def root(request: pytest.FixtureRequest, bake: Callable[..., Project]) -> Path:
+    """Return the repository, then a project of each kind."""
+    return ROOT if request.param == "template" else bake(login=request.param).path
+
+
+def test_github_understands_every_file(root: Path) -> None:
+    for name, schema in SCHEMAS.items():
+        judge = Path(sys.executable).with_name("check-jsonschema")
+        subprocess.run([judge, "--builtin-schema", schema, root / ".github" / name], check=True)
+
+
+def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
+    assert uses(root)
+    assert [use for use in uses(root) if not PINNED.match(use)] == []
+    assert uses(ROOT) < uses(root) or root == ROOT  # one commit of each action everywhere
+    parsed = workflow(root)
+    assert parsed["permissions"] == {}
+    assert parsed["concurrency"]["cancel-in-progress"] is True
+    assert "${{ secrets" not in (root / ".github/workflows/ci.yml").read_text()
+    for job in parsed["jobs"].values():
+        assert job["permissions"] == {"contents": "read"}
+        assert job["timeout-minutes"] <= 60
+        (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
+        assert checkout["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("login", CHOICES["login"])
+def test_the_workflow_checks_what_it_promises(bake: Callable[..., Project], login: str) -> None:
+    jobs = workflow(bake(login=login).path)["jobs"].values()
+    said = "\n".join(step.get("run", "") for job in jobs for step in job["steps"])
+    promised = [
+        "ruff format --check .",
+        "ruff check .",
+        "mypy --strict .",
+        "uv run pytest",
+        "pytest tests/live",
+        "flask check",
+        "kingfisher scan",
+        "uv export .* --format cyclonedx",
+        "uv audit",
+    ]
+    assert [words for words in promised if not re.search(words, said)] == []
+    assert ("flask db check" in said) == (login == "password")
+    assert "continue-on-error" not in str(list(jobs))
+
+
+@pytest.mark.parametrize("login", CHOICES["login"])
+def test_every_command_exists(bake: Callable[..., Project], login: str) -> None:
+    project = bake(login=login)
+    pyproject = tomllib.loads((project.path / "pyproject.toml").read_text())
+    groups = pyproject["dependency-groups"]
+    named = [*pyproject["project"]["dependencies"], *itertools.chain(*groups.values())]
+    installed = {re.split(r"[<>=]", requirement)[0] for requirement in named}
+    asked = list(commands(project))
+    assert len(asked) > 10
+    assert (["flask", "db", "check"] in asked) == (login == "password")
+    for words in asked:
+        if words[0] in ("--group", "--only-group"):
+            assert words[1] in groups
+            words = words[2:]
+        assert {words[0], f"{words[0]}-bin"} & installed
+        if words[0] == "flask":
+            project.run(*words, "--help")
+
+
+def test_the_image_and_ci_run_the_same_python_and_uv(bake: Callable[..., Project]) -> None:
+    project = bake()
+    dockerfile = (project.path / "Dockerfile").read_text()
+    (uv,) = re.findall(r'"uv>=.*?"', dockerfile)
+    for job in workflow(project.path)["jobs"].values():
+        (version,) = [
+            step["with"]["python-version"]
+            for step in job["steps"]
+            if "with" in step and "python-version" in step["with"]
+        ]
+        assert f"FROM python:{version}-slim " in dockerfile
+        assert f"pip install {uv}" in [step.get("run") for step in job["steps"]]
+
+
+def test_the_projects_own_key_is_found_in_a_commit(bake: Callable[..., Project]) -> None:
+    project = bake()
+    (rule,) = yaml.safe_load((project.path / ".github/secret-key.yml").read_text())["rules"]
+    assert re.search(rule["pattern"], (project.path / ".env").read_text())
+    for name in project.files() - {".env"}:
+        found = re.findall(rule["pattern"], (project.path / name).read_text(errors="replace"))
+        assert [key for key in found if len(set(key)) > 20] == [], name
