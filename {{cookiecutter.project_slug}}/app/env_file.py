@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 HEADER = "# Secrets of this machine, for this machine. Never commit this file; see .env.example.\n"
 # Assigned anywhere a line begins; a value of "" or '' is as good as none, as for python-dotenv.
 KEY_LINE = re.compile(
-    r"""(?:^|[\r\n]) \s* (?:export\s+)? (['"]?)SECRET_KEY\1 \s* = [^\S\r\n]*
+    r"""(?:^|[\r\n]) [^\S\r\n]* (?:export\s+)? (['"]?)SECRET_KEY\1 \s* = [^\S\r\n]*
     (?! ['"]{2} [^\S\r\n]* (?:\#|[\r\n]|$) ) \S""",
     re.VERBOSE,
 )

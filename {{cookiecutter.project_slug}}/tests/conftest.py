@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import string
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.servers import run
 
 MakeApp = Callable[..., Flask]
 UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+BASE64 = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
 INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|DATABASE_URL$|WEB_CONCURRENCY$|PORT$")
 
 
@@ -103,6 +105,14 @@ def csrf_token(page: TestResponse) -> str:
     found = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
     assert found, page.text
     return found[1]
+
+
+def changed(signed: str) -> Iterator[str]:
+    """Yield what was signed with one character changed, for each of its characters."""
+    for place, character in enumerate(signed):
+        # In the highest bit: the lowest ones of the last character may mean nothing.
+        other = BASE64[(BASE64.find(character) + 32) % 64]
+        yield signed[:place] + other + signed[place + 1 :]
 
 
 def set_cookie(response: TestResponse) -> str:

@@ -34,6 +34,7 @@ def test_echo(client: FlaskClient, body: dict[str, object], message: str) -> Non
     [
         ("{}", "text/plain", 415),
         ("{}", "", 415),
+        ("<a/>", "application/xml", 415),
         ("", "application/json", 400),
         ("{", "application/json", 400),
         ("[" * 100_000, "application/json", 400),

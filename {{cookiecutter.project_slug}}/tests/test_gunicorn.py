@@ -3,7 +3,9 @@
 import json
 import re
 import runpy
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ gunicorn = pytest.importorskip("gunicorn.config", reason="gunicorn does not exis
 from app.access_log import AccessLog  # noqa: E402
 
 OWN = {"Host": HOST}
+WAIT_S = 10
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,31 @@ def test_gunicorn_takes_no_path_from_a_header(port: int, name: str) -> None:
     status, _, page = ask(port, "GET", "/", forged)
     assert status == 200
     assert "<form" not in page
+
+
+LENGTHS = {
+    "two kinds": ("Content-Length: 5", "Transfer-Encoding: chunked"),
+    "two lengths": ("Content-Length: 5", "Content-Length: 6"),
+    "no number": ("Content-Length: +5",),
+    "an unknown coding": ("Transfer-Encoding: xchunked",),
+    "chunked, and more": ("Transfer-Encoding: chunked, identity",),
+    "a blank in the name": ("Content-Length : 5",),
+}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_where_a_request_ends_is_no_matter_of_opinion(port: int, lengths: tuple[str, ...]) -> None:
+    own = (f"Host: {HOST}", "X-Forwarded-Proto: https")
+    first = "\r\n".join(["POST /contact HTTP/1.1", *own, *lengths, "", "0", "", ""])
+    second = "\r\n".join(["GET /smuggled HTTP/1.1", *own, "", ""])
+    with socket.create_connection(("127.0.0.1", port), WAIT_S) as connection:
+        connection.sendall((first + second).encode())
+        answered = b""
+        with suppress(ConnectionError):
+            while read := connection.recv(65_536):
+                answered += read
+    assert answered.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+    assert answered.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.fixture

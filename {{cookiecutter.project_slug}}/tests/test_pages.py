@@ -71,6 +71,15 @@ def test_the_log_has_the_id_and_one_line_a_line(
     assert vars(record)["request_id"] == answer.headers["X-Request-ID"]
 
 
+def test_what_looks_like_a_format_is_text(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    app.add_url_rule("/broken/<path:rest>", view_func=lambda rest: broken())
+    app.test_client().get("/broken/%25s%25n{0.__class__}%25(name)s")
+    assert caplog.messages == ["Exception on /broken/%s%n{0.__class__}%(name)s [GET]"]
+
+
 def test_a_client_cannot_choose_the_id(client: FlaskClient) -> None:
     answer = client.get("/", headers={"X-Request-ID": "chosen"})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])

@@ -1,8 +1,12 @@
 """Nobody gets a fresh allowance by flooding the counts, nor can make counting dear."""
 
+import socket
+import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -166,6 +170,39 @@ def test_it_can_be_forgotten(memory: BoundedMemory) -> None:
     assert hits(memory, "one", 1, 1) == 1
     memory.reset()
     assert hits(memory, "one", 1, 1) == 1
+
+
+def test_a_server_that_cannot_prove_who_it_is_is_not_asked(tmp_path: Path) -> None:
+    pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
+    trustme = pytest.importorskip("trustme", reason="needs the group: uv run --group live pytest")
+    issuer, other = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuer.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = {"issuer": issuer, "other": other}
+    for name, authority in trusted.items():
+        authority.cert_pem.write_to_path(tmp_path / name)
+    received: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as connection:
+                    received.append(connection.recv(1_024))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        uri = f"counted+rediss://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        for path in ("", f"?ssl_ca_certs={tmp_path / 'other'}"):
+            storage = CountedServer(uri + path)
+            assert not storage.check()
+            assert [storage.acquire_entry("one", 1, MINUTE) for _ in range(2)] == [True, False]
+            assert received == []
+        CountedServer(f"{uri}?ssl_ca_certs={tmp_path / 'issuer'}").check()
+        assert received
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
 
 
 def test_a_server_that_is_gone_is_counted_for_and_told_once(

@@ -1,10 +1,12 @@
 """The production stack of this machine: its log, slow and many clients, reload, stop and start."""
 
+import contextlib
 import itertools
 import json
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -138,8 +140,56 @@ def test_static_files_are_served_by_the_proxy(stack: Stack) -> None:
     for name, kind in zip(ours, ("text/css", "image/svg+xml"), strict=True):
         answer = stack.deployment.ask("GET", f"/static/{name}", source=next(CLIENT))
         assert answer.status == 200
-        assert answer.get("Content-Type").partition(";")[0] == kind
+        assert answer.get("Content-Type") == f"{kind}; charset=utf-8"
         assert answer.get("Cross-Origin-Embedder-Policy") == "require-corp"
+
+
+@pytest.mark.behind("nginx", "caddy", "cdn-nginx", "none")
+def test_only_strong_tls_is_spoken(stack: Stack) -> None:
+    def spoken(curve: str = "", ciphers: str = "") -> str | None:
+        context = stack.deployment.tls()
+        if ciphers:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+        if curve:
+            context.set_ecdh_curve(curve)
+        host = stack.deployment.host
+        with (
+            contextlib.suppress(OSError),
+            stack.deployment.connected_plain() as plain,
+            context.wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            return connection.version()
+        return None
+
+    assert spoken() == "TLSv1.3"
+    assert spoken(ciphers="ECDHE+AESGCM") == "TLSv1.2"
+    assert spoken("prime256v1") == "TLSv1.3"
+    for old in ("RSA", "kDHE", "ECDHE+SHA1", "ECDHE+SHA256:ECDHE+SHA384", "3DES:RC4:aNULL:eNULL"):
+        assert spoken(ciphers=f"{old}:!AESGCM:!CHACHA20" if "SHA" in old else old) is None, old
+    assert spoken("secp224r1", "ECDHE+AESGCM") is None
+
+
+@pytest.mark.behind("nginx", "caddy", "cdn-nginx")
+def test_where_a_request_ends_is_no_matter_of_opinion(stack: Stack) -> None:
+    deployment = stack.deployment
+    wrong = [
+        [("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
+        [("Content-Length", "5"), ("Content-Length", "6")],
+        [("Transfer-Encoding", "xchunked")],
+    ]
+    # Of two kinds Go obeys Transfer-Encoding, and what it passes on is of its own making.
+    for lengths in wrong[stack.topology == "caddy" :]:
+        first = deployment.request("POST", "/contact", lengths, b"0\r\n\r\n")
+        second = deployment.request("GET", "/smuggled", (), b"")
+        answered = b""
+        with deployment.connected(source=next(CLIENT)) as connection:
+            connection.sendall(first.replace(b"close", b"keep-alive") + second)
+            with contextlib.suppress(OSError):
+                while received := connection.recv(65_536):
+                    answered += received
+        assert answered.count(b"HTTP/1.1 ") == 1, lengths
+        assert answered.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 ")), lengths
 
 
 @pytest.mark.behind("nginx", "caddy", "load-balancer", "cdn-nginx")

@@ -65,6 +65,51 @@ def test_a_stranger_is_sent_to_sign_in_and_back(app: Flask) -> None:
     assert EMAIL in client.get("/account").text
 
 
+# Whoever is not signed in may call these, and none that is not listed here.
+PUBLIC = """
+    static healthz readyz security_txt pages.home pages.contact reports.csp_report
+    api.csrf api.ping api.echo
+    login.login login.logout login.logged_out login.register
+    login_api.read login_api.start login_api.end
+""".split()
+
+
+def test_what_is_not_named_as_public_is_for_the_signed_in(app: Flask) -> None:
+    client = app.test_client()
+    token = api_token(client)
+    seen = set()
+    for rule in app.url_map.iter_rules():
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            if rule.endpoint not in PUBLIC:
+                path = rule.rule.replace("<int:number>", "1")
+                answer = client.open(path, method=method, headers=token)
+                sent_away = (answer.headers.get("Location") or "").startswith("/login")
+                assert answer.status_code == 401 or sent_away, (method, path)
+                seen.add(path)
+    assert {"/account", "/account/password", "/api/account"} <= seen
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"headers": {"X-User": EMAIL, "X-Remote-User": EMAIL, "X-Forwarded-User": EMAIL}},
+        {"headers": {"Authorization": "Basic YWRhQGV4YW1wbGUuY29tOg=="}},
+        {"headers": {"X-Original-URL": "/api/account", "X-User-ID": "1", "X-Role": "admin"}},
+        {"query_string": {"user": EMAIL, "account": "1", "token": "1", "role": "admin"}},
+        {"environ_overrides": {"REMOTE_USER": EMAIL}},
+    ],
+    ids=["user", "authorization", "id", "query", "server"],
+)
+def test_nobody_is_somebody_by_saying_so(
+    app: Flask, ada: int, claimed: dict[str, dict[str, str]]
+) -> None:
+    signed_in(app)  # elsewhere
+    client = app.test_client()
+    with client.session_transaction(base_url=f"https://{HOST}") as session:
+        session["account"] = ada  # signed, and still no session of the database
+    assert client.get("/api/account", **claimed).status_code == 401
+
+
 def test_the_api_sends_nobody_anywhere(client: FlaskClient) -> None:
     answer = client.get("/api/account")
     assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")

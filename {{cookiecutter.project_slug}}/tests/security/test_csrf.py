@@ -5,7 +5,7 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
-from tests.conftest import UNSAFE_METHODS, MakeApp, csrf_token
+from tests.conftest import UNSAFE_METHODS, MakeApp, api_token, changed, csrf_token
 from tests.production import HOST, ORIGIN
 
 GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
@@ -45,6 +45,15 @@ def test_the_token_of_another_session_is_refused(make_app: MakeApp) -> None:
     token = csrf_token(attacker.get("/contact"))
     visitor.get("/contact")
     assert visitor.post("/contact", data={**GOOD, "csrf_token": token}).status_code == 400
+
+
+def test_no_character_of_a_token_can_be_changed(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1000 per minute").test_client()
+    said = set()
+    for token in changed(api_token(client)["X-CSRFToken"]):
+        answer = client.post("/api/ping", json={}, headers={"X-CSRFToken": token})
+        said.add((answer.status_code, answer.get_json()["detail"]))
+    assert said == {(400, "The CSRF token is invalid.")}
 
 
 @pytest.mark.parametrize("method", UNSAFE_METHODS)

@@ -1,5 +1,6 @@
 """No answer of ours leaves without the headers that bind the browser."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,29 @@ def test_every_page_has_a_nonce_of_its_own(make_app: MakeApp) -> None:
         assert len(answer.text) >= 22  # 128 bits
         nonces.add(answer.text)
     assert len(nonces) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_no_two_processes_draw_the_same(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+
+    def draw() -> str:
+        headers = client.get("/").headers
+        nonce = re.search(r"'nonce-([\w-]+)'", headers["Content-Security-Policy"])
+        return f"{nonce and nonce[1]} {headers['X-Request-ID']} "
+
+    drawn = draw().split()  # before the fork, as gunicorn --preload does
+    for _ in range(4):
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            os.write(writer, "".join(draw() for _ in range(20)).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        drawn += os.read(reader, 65_536).decode().split()
+        os.close(reader)
+        os.close(writer)
+    assert len(set(drawn)) == len(drawn) == 2 * 81
 
 
 def test_a_refused_form_has_a_nonce_too(client: FlaskClient) -> None:

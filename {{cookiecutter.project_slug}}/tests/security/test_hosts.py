@@ -1,5 +1,7 @@
 """Nobody can make us answer, redirect or link for a name that is not ours."""
 
+from urllib.parse import unquote
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -31,6 +33,31 @@ def test_a_strange_host_gets_a_plain_400(
     assert answer.status_code == 400
     assert "Location" not in answer.headers
     assert "The request cannot be understood." in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example",
+        "//evil.example/contact",
+        "///evil.example",
+        "//contact",
+        "/%2fevil.example",
+        "/\\evil.example",
+        "/@evil.example",
+        "/%0d%0a/contact",
+    ],
+)
+def test_no_path_leads_to_another_site(client: FlaskClient, path: str) -> None:
+    for scheme in ("http", "https"):
+        answer = client.get("/", base_url=f"{scheme}://{HOST}", environ_overrides=raw(path))
+        where = answer.headers.get("Location", f"https://{HOST}/")
+        assert where.startswith(f"https://{HOST}/")
+
+
+def raw(path: str) -> dict[str, str]:
+    """Return a path as a server hands it on, which a test client would take for a URL."""
+    return {"PATH_INFO": unquote(path), "RAW_URI": path, "REQUEST_URI": path}
 
 
 def test_a_port_does_not_make_a_host_strange(client: FlaskClient) -> None:

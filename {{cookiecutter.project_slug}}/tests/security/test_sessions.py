@@ -1,15 +1,18 @@
 """The session cookie cannot be set from next door, read by a script, sent over http or forged."""
 
 import hashlib
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
+from itsdangerous import URLSafeTimedSerializer
 
 from app.problem import Refusal
-from tests.conftest import MakeApp, csrf_token, set_cookie
+from tests.conftest import MakeApp, api_token, changed, csrf_token, set_cookie
 from tests.production import HOST
 
 
@@ -56,6 +59,51 @@ def test_only_sha_256_signs(
     client = visits(make_app())
     client.set_cookie("__Host-session", forged(key, digest), domain=HOST)
     assert client.get("/who").text == believed
+
+
+def test_no_character_of_the_cookie_can_be_changed(make_app: MakeApp, key: str) -> None:
+    client = visits(make_app(RATELIMIT_DEFAULT="1000 per minute"))
+    said = set()
+    for cookie in changed(forged(key, hashlib.sha256)):
+        client.set_cookie("__Host-session", cookie, domain=HOST)
+        answer = client.get("/who")
+        said.add((answer.status_code, answer.text))
+    assert said == {(200, "nobody")}
+
+
+class Trap:
+    """What runs code of its maker's when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (self.path, "w")
+
+
+def test_a_session_is_never_unpickled(make_app: MakeApp, key: str, tmp_path: Path) -> None:
+    interface = SecureCookieSessionInterface()
+    options = {"key_derivation": interface.key_derivation, "digest_method": hashlib.sha256}
+    cookie = URLSafeTimedSerializer(
+        key, salt=interface.salt, serializer=pickle, signer_kwargs=options
+    ).dumps({"user": Trap(str(tmp_path / "trap"))})
+    assert isinstance(cookie, bytes)
+    client = visits(make_app())
+    client.set_cookie("__Host-session", cookie.decode(), domain=HOST)
+    client.get("/who")
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_session_is_no_token_and_a_token_no_session(make_app: MakeApp) -> None:
+    client = visits(make_app())
+    token = api_token(client)["X-CSRFToken"]
+    cookie = client.get_cookie("__Host-session", domain=HOST)
+    assert cookie
+    answer = client.post("/api/ping", json={}, headers={"X-CSRFToken": cookie.value})
+    assert answer.status_code == 400
+    client.set_cookie("__Host-session", token, domain=HOST)
+    assert client.get("/who").text == "nobody"
+    assert client.post("/api/ping", json={}, headers={"X-CSRFToken": token}).status_code == 400
 
 
 def test_a_cookie_of_another_name_is_not_believed(make_app: MakeApp, key: str) -> None:

@@ -1,0 +1,70 @@
+"""The proof against ASVS 5.0 names what exists, and says no more than the table has."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from scripts import asvs
+from scripts.asvs import Row
+from tests.conftest import ROOT, TEMPLATE
+
+ROWS = asvs.read(asvs.TABLE.read_text("utf-8"))
+PROMISED = [row for row in ROWS if row.is_promised]
+OPTIONS = {"password", "login", "redis", "secrets-store"}
+NOT_YET = {"oidc"}
+NEVER = {"jwt-api", "mail", "mfa", "upload"}
+
+
+@cache
+def functions(path: Path) -> set[str]:
+    """Return the names of a file's functions."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_requirement_stands_there_once() -> None:
+    sections: dict[tuple[int, ...], list[int]] = {}
+    for row in ROWS:
+        sections.setdefault(row.place[:2], []).append(row.place[2])
+    for section, numbers in sections.items():
+        assert len(numbers) == len(set(numbers)), section
+    assert {row.place[0] for row in ROWS} <= set(asvs.CHAPTERS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_a_row_says_what_its_class_needs(row: Row) -> None:
+    assert row.level in asvs.LEVELS
+    assert row.kind in asvs.CLASSES
+    assert row.requirement
+    assert bool(row.module and row.tests) == row.is_promised
+    assert bool(row.document) == (row.kind == "C")
+    assert bool(row.reason) == (row.kind in ("D", "E"))
+    assert not row.guard or row.is_promised
+    assert not row.unmet or row.kind == "D"
+    allowed = OPTIONS if row.offered else NOT_YET
+    if row.kind == "not offered":
+        assert row.option in NEVER
+    elif row.kind == "B":
+        assert row.option in allowed
+    else:
+        assert row.option in {"", *allowed}
+
+
+@pytest.mark.parametrize("row", PROMISED, ids=lambda row: row.id)
+def test_what_is_promised_has_a_module_and_a_test(row: Row) -> None:
+    assert (TEMPLATE / row.module).exists()
+    for test in row.tests:
+        path, _, name = test.removeprefix("template:").partition("::")
+        root = ROOT if test.startswith("template:") else TEMPLATE
+        assert name.startswith("test_")
+        assert name in functions(root / path)
+
+
+def test_the_page_is_what_the_script_makes() -> None:
+    text = asvs.PAGE.read_text("utf-8")
+    assert text == asvs.page(ROWS), "python scripts/asvs.py"
+    introduction, _, tables = text.partition("### ")
+    assert introduction.count("\n") < 100
+    assert all(f"\n| {row.number} | {row.level} | " in tables for row in ROWS)
