@@ -2,17 +2,17 @@
 
 from flask import Blueprint, Flask, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
-from flask_wtf import FlaskForm
 from wtforms import EmailField, StringField, TextAreaField
 from wtforms.validators import Email, InputRequired, Length
 
+from .forms import Form
 from .security import rate_limits
 
 blueprint = Blueprint("pages", __name__)
 
 
-class ContactForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF ships no types
-    """A message to us; FlaskForm adds the field `csrf_token`."""
+class ContactForm(Form):
+    """A message to us."""
 
     name = StringField("Your name", [InputRequired("Please tell us your name."), Length(max=100)])
     email = EmailField(

@@ -2,10 +2,10 @@
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_wtf import FlaskForm
 from wtforms import EmailField, Field, PasswordField
 from wtforms.validators import Email, EqualTo, InputRequired, Length, ValidationError
 
+from ..forms import Form
 from ..security import events, rate_limits
 from . import accounts, sessions
 
@@ -15,14 +15,14 @@ blueprint = Blueprint("login", __name__)
 CLEAR = '"cache", "storage"'
 
 
-class LoginForm(FlaskForm):  # type: ignore[misc]  # Flask-WTF ships no types
+class LoginForm(Form):
     """An address and a password; what is missing is as wrong as what is wrong."""
 
     email = EmailField("Email address")
     password = PasswordField("Password")
 
 
-class NewPasswordForm(FlaskForm):  # type: ignore[misc]
+class NewPasswordForm(Form):
     """The password so far, and the next one twice."""
 
     current_password = PasswordField("Current password", [InputRequired("Please give it.")])
@@ -42,7 +42,7 @@ class NewPasswordForm(FlaskForm):  # type: ignore[misc]
             raise ValidationError(problem)
 
 
-class RegisterForm(FlaskForm):  # type: ignore[misc]
+class RegisterForm(Form):
     """A new account."""
 
     email = EmailField(
