@@ -32,6 +32,7 @@ LOGIN = (
     "app/templates/login/nav.html",
     "app/templates/login/password.html",
     "app/templates/login/register.html",
+    "docs/security/sign-in.md",
     "tests/live/test_login.py",
     "tests/login/__init__.py",
     "tests/login/conftest.py",

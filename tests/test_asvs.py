@@ -31,6 +31,7 @@ def test_every_requirement_stands_there_once() -> None:
     for section, numbers in sections.items():
         assert len(numbers) == len(set(numbers)), section
     assert {row.place[0] for row in ROWS} <= set(asvs.CHAPTERS)
+    assert len(ROWS) == 345
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
@@ -60,6 +61,13 @@ def test_what_is_promised_has_a_module_and_a_test(row: Row) -> None:
         root = ROOT if test.startswith("template:") else TEMPLATE
         assert name.startswith("test_")
         assert name in functions(root / path)
+
+
+def test_what_a_document_answers_has_its_heading() -> None:
+    documents = [row.document for row in ROWS if row.document]
+    assert len(documents) == sum(row.kind == "C" for row in ROWS)
+    for path, _, heading in (document.partition("#") for document in documents):
+        assert f"\n## {heading}\n" in (TEMPLATE / path).read_text("utf-8"), (path, heading)
 
 
 def test_the_page_is_what_the_script_makes() -> None:

@@ -100,6 +100,9 @@ def test_the_image_holds_the_application_and_nobody_owns_it(
     assert json.loads(arguments(project, "CMD")[0]) == ["gunicorn"]
     assert arguments(project, "ENV")[-1] == f"APP_BIND=0.0.0.0:{port(project)}"
     assert arguments(project, "ADD") == []
+    synced = [run for run in arguments(project, "RUN") if "uv sync" in run]
+    assert len(synced) == 2
+    assert all("uv sync --no-dev" in run for run in synced)
 
     copied: set[str] = set()
     kept: set[str] = set()

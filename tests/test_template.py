@@ -164,6 +164,19 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
         assert tomllib.loads(text)
 
 
+def test_packages_come_from_one_index_as_they_were_locked(bake: Callable[..., Project]) -> None:
+    project = bake()
+    places = re.compile(
+        r"index-url|extra-index|--index\b|find-links|tool\.uv\.(index|sources)|@ (git|http)"
+    )
+    for name in project.files():
+        if name.endswith((".toml", ".yaml", ".yml", ".md")) or name == "Dockerfile":
+            assert not places.search((project.path / name).read_text()), name
+    dockerfile = (project.path / "Dockerfile").read_text()
+    assert "if [ -e uv.lock ]; then set -- --locked; fi; uv sync" in dockerfile
+    assert "uv sync --no-dev --locked" in dockerfile
+
+
 @pytest.mark.parametrize("path", list(itertools.chain(*hook.RULED_OUT.values())))
 def test_what_an_answer_rules_out_is_a_file_of_the_template(path: str) -> None:
     assert path in ALWAYS

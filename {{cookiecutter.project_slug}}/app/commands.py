@@ -5,11 +5,15 @@ application has loaded, so that they work on a project that refuses to start.
 """
 
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import click
 
 from . import checks, config, create_app, env_file, findings, rotation
+from .outside import probes
+from .outside.deployment import Deployment
+from .outside.mistakes import MISTAKES
 from .problem import LEVELS, Level, Refusal
 from .security import csrf, rate_limits
 
@@ -30,12 +34,22 @@ from .security import csrf, rate_limits
     show_default=True,
     help="text for people, github for its workflows, json and sarif for programs.",
 )
-def check(fail_level: Level, form: str) -> None:
+@click.option("--url", help="Look at a deployment instead, from outside: https://example.com")
+@click.option("--http-url", help="Its http port, if that is not 80.")
+@click.option("--ca-file", type=click.Path(exists=True), help="Who issued its certificate (PEM).")
+def check(
+    fail_level: Level, form: str, url: str | None, http_url: str | None, ca_file: str | None
+) -> None:
     """Say what defeats a protection: settings, environment, files, versions, exemptions.
 
     docs/checks.md has every id. Errors stop the application as well; warnings and notes can be
     silenced in settings.toml, with a reason and a last day.
+    With --url, say what a deployment answers against what these settings promise: a table, and
+    status 1 if anything is not as promised. It sends about 50 requests and harms nothing.
     """
+    if url:
+        _look(url, http_url, ca_file, form)
+        return
     settings, problems = checks.everything(config.ROOT)
     app = None if any(problem.level == "error" for problem in problems) else create_app()
     if app:
@@ -50,6 +64,33 @@ def check(fail_level: Level, form: str) -> None:
         if app:
             click.echo(f"Exempt from CSRF: {', '.join(sorted(csrf.exemptions(app)))}.")
     if findings.fails(told, fail_level):
+        raise SystemExit(1)
+
+
+def _look(url: str, http_url: str | None, ca_file: str | None, form: str) -> None:
+    """Print the table of a deployment; end with status 1 if it has a mistake."""
+    if form not in ("text", "json"):
+        raise click.BadParameter("--url has the formats text and json.", param_hint="--format")
+    settings, _ = config.read({})
+    try:
+        deployment = Deployment.at(url, http_url, ca_file, settings["TRUSTED_HOSTS"])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
+    rows = []
+    for row in probes.look(deployment, settings):
+        rows.append(row)
+        if form == "text":
+            click.echo(f"{'WRONG' if row.mistake else 'ok':5} {row.what}")
+            click.echo(f"      promised  {row.promised}\n      answered  {row.answered}")
+    wrong = list(dict.fromkeys(row.mistake for row in rows if row.mistake))
+    if form == "json":
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+    elif wrong:
+        click.echo("\n".join(["", *(f"[{name}] {MISTAKES[name]}" for name in wrong)]))
+        click.echo("README.md, Which proxy am I behind? says what to do about each.")
+    else:
+        click.echo(f"All {len(rows)} answers are as promised.")
+    if wrong:
         raise SystemExit(1)
 
 

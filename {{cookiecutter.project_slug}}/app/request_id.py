@@ -4,9 +4,11 @@ A visitor reads it to you from an error page, and you find the line.
 It is made here, never taken from the request: a client could forge another's.
 """
 
+import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flask import Flask, has_request_context, request
@@ -55,8 +57,22 @@ class _Filter(logging.Filter):
         return True
 
 
+class _Formatter(logging.Formatter):
+    """One JSON object a line, in ASCII and UTC: what a traceback quotes forges no other line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "event": "log",
+            "level": record.levelname,
+            "logger": record.name,
+            "request_id": getattr(record, "request_id", None) or current(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
 _FILTER = _Filter()
-_FORMATTER = logging.Formatter(
-    "[%(asctime)s] %(levelname)s %(name)s %(request_id)s: %(message)s",
-    defaults={"request_id": "-"},
-)
+_FORMATTER = _Formatter()

@@ -1,6 +1,7 @@
 """gunicorn believes nothing that a client can send, and does not start when we refuse."""
 
 import json
+import logging
 import re
 import runpy
 import socket
@@ -150,6 +151,19 @@ def test_it_refuses_once_and_ends() -> None:
         assert output.count(f"[{problem}]") == 1
     assert "Traceback" not in output
     assert "Booting worker" not in output
+
+
+def test_it_writes_to_its_two_streams_and_nowhere_else(
+    configuration: Callable[..., dict[str, Any]],
+) -> None:
+    read = configuration()
+    elsewhere = {"errorlog", "logconfig", "logconfig_dict", "logconfig_json", "statsd_host"}
+    assert (read["accesslog"], elsewhere & set(read), "syslog" in read) == ("-", set(), False)
+    settings = gunicorn.Config()
+    settings.set("accesslog", "-")
+    log = AccessLog(settings)
+    for logger in (log.error_log, log.access_log, logging.getLogger("security")):
+        assert {type(handler) for handler in logger.handlers} == {logging.StreamHandler}
 
 
 def test_a_request_is_one_line_that_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

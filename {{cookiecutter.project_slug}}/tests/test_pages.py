@@ -1,11 +1,16 @@
 """What a visitor sees: pages, the form, and errors that tell an attacker nothing."""
 
+import json
 import re
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 import pytest
-from flask import abort, get_flashed_messages
+from flask import Response, abort, get_flashed_messages, render_template, request
+from flask.logging import default_handler
 from flask.testing import FlaskClient
 
+from app.config import ROOT
 from tests.conftest import MakeApp, csrf_token
 from tests.production import HOST
 
@@ -43,6 +48,14 @@ def test_a_bad_message_says_why_beside_the_field(
     assert not get_flashed_messages()
 
 
+@pytest.mark.parametrize("body", ['{"name": 1, "email": {}, "message": [1]}', "[]", "1", "null"])
+def test_a_form_takes_fields_and_no_json(client: FlaskClient, body: str) -> None:
+    token = {"X-CSRFToken": csrf_token(client.get("/contact"))}
+    for content_type in ("application/json", "application/x+json"):
+        answer = client.post("/contact", data=body, content_type=content_type, headers=token)
+        assert answer.status_code == 415
+
+
 def broken() -> str:
     raise RuntimeError("/etc/app.conf and a secret")
 
@@ -78,6 +91,83 @@ def test_what_looks_like_a_format_is_text(
     app.add_url_rule("/broken/<path:rest>", view_func=lambda rest: broken())
     app.test_client().get("/broken/%25s%25n{0.__class__}%25(name)s")
     assert caplog.messages == ["Exception on /broken/%s%n{0.__class__}%(name)s [GET]"]
+
+
+def test_what_a_traceback_quotes_forges_no_line(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    def quotes() -> str:
+        raise RuntimeError('\n{"event": "login"}\x1b[2K\u2028')
+
+    app = make_app()
+    app.add_url_rule("/quotes", view_func=quotes)
+    answer = app.test_client().get("/quotes")
+    (record,) = caplog.records
+    text = default_handler.format(record)
+    assert (len(text.splitlines()), text.isascii(), "\x1b" in text) == (1, True, False)
+    line = json.loads(text)
+    assert line["event"] == "log"
+    assert line["request_id"] == answer.headers["X-Request-ID"]
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    assert "RuntimeError" in line["traceback"]
+
+
+def fails(*_args: object) -> NoReturn:
+    raise RuntimeError("the attack")
+
+
+@pytest.mark.parametrize("where", ["before_request", "view", "template", "after_request"])
+def test_whatever_breaks_is_one_error_and_no_more(
+    make_app: MakeApp, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+
+    def breaks_here(answer: Response | None = None) -> Response | None:
+        return fails() if request.path == "/breaks" else answer
+
+    def view() -> str:
+        return render_template("login/nowhere.html") if where == "template" else fails()
+
+    app.add_url_rule("/breaks", view_func=view if where in ("view", "template") else str)
+    if where.endswith("_request"):
+        getattr(app, where)(breaks_here)
+    client = app.test_client()
+    assert client.get("/breaks").status_code == 500
+    assert "RuntimeError" in caplog.text or "TemplateNotFound" in caplog.text
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "app.security.rate_limits.address_key",
+        "app.security.csrf._comes_from_us",
+        "flask_wtf.csrf.validate_csrf",
+    ],
+)
+def test_a_protection_that_breaks_lets_nothing_through(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    app, done = make_app(), []
+
+    @app.post("/change")
+    def change() -> str:
+        done.append("changed")
+        return "changed"
+
+    client = app.test_client()
+    data = {"csrf_token": csrf_token(client.get("/contact"))}
+    assert client.post("/change", data=data).status_code == 200
+    monkeypatch.setattr(check, fails)
+    assert client.post("/change", data=data).status_code == 500
+    assert done == ["changed"]
+
+
+def test_no_form_writes_into_the_address_and_no_page_asks_another_site() -> None:
+    for template in (ROOT / "app" / "templates").rglob("*.html"):
+        text = template.read_text("utf-8")
+        assert text.count("<form") == len(re.findall('<form [^>]*method="post"', text))
+        assert re.findall(r"""(?:src|href|action)=["']?(?!["']?[/#])\S*""", text) == [], template
 
 
 def test_a_client_cannot_choose_the_id(client: FlaskClient) -> None:

@@ -8,6 +8,7 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import select
 
 from ..db import db, demand_schema
+from ..security import events
 from . import accounts, sessions
 from .models import LoginSession, User
 
@@ -58,16 +59,23 @@ def list_users() -> None:
 @user.command("sessions")
 @click.argument("email", required=False)
 @click.option("--forget-expired", is_flag=True, help="Delete those that are over; from cron.")
-def list_sessions(email: str | None, *, forget_expired: bool) -> None:
-    """List who is signed in, since when and from where."""
+@click.option("--end", "ending", is_flag=True, help="End those that are listed.")
+def list_sessions(email: str | None, *, forget_expired: bool, ending: bool) -> None:
+    """List who is signed in, since when and from where: EMAIL's sessions, or everybody's."""
     if forget_expired:
         click.echo(f"{sessions.forget_expired()} sessions that were over are gone.")
         db.session.commit()
     query = select(LoginSession).order_by(LoginSession.user_id, LoginSession.seen_at)
     if email:
         query = query.where(LoginSession.user_id == _find(email).id)
-    for row in db.session.scalars(query):
+    listed = list(db.session.scalars(query))
+    for row in listed:
         click.echo(f"{row.user.email}  {row.seen()}  {row.address}  {row.agent}")
+    if ending:
+        for user_id in {row.user_id for row in listed}:
+            ended = sessions.end_all(user_id)
+            events.record("sessions-ended", user=user_id, sessions_ended=ended)
+        click.echo(f"{len(listed)} sessions have ended.")
 
 
 def _find(email: str) -> User:

@@ -3,6 +3,7 @@
 It needs nothing but the standard library: what it finds is nobody else's doing.
 """
 
+import ipaddress
 import re
 import socket
 import ssl
@@ -15,7 +16,6 @@ from urllib.parse import urlsplit
 
 Headers = Sequence[tuple[str, str]]
 
-ADDRESS = re.compile(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*")
 CONNECT_S = 10
 ANSWER_S = 60
 TRIES = 3
@@ -60,6 +60,14 @@ def _limits(pattern: re.Pattern[str], header: str) -> list[tuple[int, int]]:
     return found
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class TooOften(Exception):  # noqa: N818  it reads as a sentence where it is raised
     """The limit of this machine's address is spent, for longer than is worth waiting."""
 
@@ -90,7 +98,7 @@ class Deployment(NamedTuple):
         if url.scheme != "https" or not url.hostname or url.path.strip("/"):
             raise ValueError(f"{https} is not like https://staging.example.com")
         names = [name.removeprefix(".") for name in trusted]
-        host = names[0] if names and ADDRESS.fullmatch(url.hostname) else url.hostname
+        host = names[0] if names and _is_address(url.hostname) else url.hostname
         if http is None and url.port in (None, 443):
             http = f"http://{url.netloc.removesuffix(':443')}"
         return cls(https, http, host, ca)

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,6 +223,42 @@ def test_a_look_at_nothing_is_one_row(stack: Stack) -> None:
     nobody = stack.deployment._replace(https=f"https://127.0.0.1:{free_port()}")
     (row,) = probes.look(nobody, config.read({})[0])
     assert row.mistake == "unanswered"
+
+
+# -- What must not be reachable
+
+NOT_SERVED = """
+    /.git/HEAD /.git/config /.env /.env.example /settings.toml /app/config.py /instance/app.sqlite3
+    /static/ /static/../.env /static/%2e%2e/%2e%2e/.env /static/..%2f..%2f.env
+    /static../settings.toml
+    /metrics /docs /openapi.json /swagger.json /admin /console /server-status /nginx_status
+""".split()
+
+
+def test_nothing_lies_beside_the_application(stack: Stack) -> None:
+    for path in NOT_SERVED:
+        answer = stack.deployment.ask("GET", path, source=next(CLIENT))
+        assert answer.status in (400, 404), path
+        assert "Index of" not in answer.text
+
+
+def test_nobody_is_told_what_was_sent(stack: Stack) -> None:
+    sent = [("X-Sent", SECRETS[1]), ("Cookie", SECRETS[1])]
+    answer = stack.deployment.ask("TRACE", "/", sent, source=next(CLIENT))
+    assert answer.status == 405
+    assert SECRETS[1] not in answer.text
+
+
+def test_it_fetches_nothing_for_a_stranger(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        place = f"127.0.0.1:{elsewhere.getsockname()[1]}"
+        for host in (None, place):
+            for method, target in (("GET", f"http://{place}/"), ("CONNECT", place)):
+                with suppress(OSError, HTTPException):  # no answer is no fetching either
+                    stack.deployment.ask(method, target, host=host, source=next(CLIENT))
+        elsewhere.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
 
 
 # -- Many clients, slow ones

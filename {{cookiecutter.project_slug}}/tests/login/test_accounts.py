@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -115,6 +116,24 @@ def test_what_is_no_text_is_no_password(
 ) -> None:
     answer = client.post("/api/auth/session", json=body, headers=api_token(client))
     assert (answer.status_code, hashes.count) == (422, 0)
+
+
+def test_nothing_else_signs_anybody_in(make_app: MakeApp, ada: int) -> None:
+    app = make_app(LOGIN_REGISTER=True)
+    data = {"email": EMAIL, "password": PASSWORD, "username": EMAIL, "current_password": PASSWORD}
+    data |= {"new_password": PASSWORD, "confirm_password": PASSWORD}
+    ways_in = set()
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<path:filename>", "style.css").replace("<int:number>", "1")
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            for how in ("query_string", "data", "json")[: 1 if method == "GET" else 3]:
+                app.extensions["rate_limits"].reset()
+                client = app.test_client()
+                sent: dict[str, Any] = {how: data, "headers": api_token(client)}
+                client.open(path, method=method, **sent)
+                if is_signed_in(client):
+                    ways_in.add((method, path, how))
+    assert ways_in == {("POST", "/login", "data"), ("POST", "/api/auth/session", "json")}
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "'; DROP TABLE user_account; --"])
@@ -376,6 +395,32 @@ def test_registration_takes_no_bad_answer(
     assert says in answer.page
 
 
+def test_no_field_changes_what_it_is_not_for(make_app: MakeApp, ada: int) -> None:
+    app = make_app(LOGIN_REGISTER=True)
+    more = {"id": "1", "user": "1", "password_hash": "x", "disabled": "1", "email_key": "eve"}
+    client = signed_in(app)
+    data = {
+        **more,
+        "email": "mallory@example.com",
+        "current_password": PASSWORD,
+        "new_password": NEW_PASSWORD,
+        "confirm_password": NEW_PASSWORD,
+        "csrf_token": csrf_token(client.get("/account/password")),
+    }
+    assert client.post("/account/password", data=data).status_code == 303
+    data |= {"email": "eve@example.com", "csrf_token": csrf_token(client.get("/register"))}
+    assert client.post("/register", data=data).status_code == 303
+    with app.app_context():
+        users = db.session.scalars(select(User).order_by(User.id)).all()
+        assert [(user.email, user.email_key) for user in users] == [
+            (EMAIL, EMAIL),
+            ("eve@example.com", "eve@example.com"),
+        ]
+        assert users[0].id == ada
+        assert not any(user.disabled for user in users)
+        assert all(passwords.is_right(user.password_hash, NEW_PASSWORD) for user in users)
+
+
 def test_registration_is_strictly_limited(make_app: MakeApp) -> None:
     app = make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="2 per minute")
     add(app, EMAIL)
@@ -412,6 +457,17 @@ def test_an_administrator_looks_after_the_accounts(app: Flask, client: FlaskClie
         1,
         "Error: nobody@example.com has no account.",
     )
+
+
+def test_an_administrator_ends_the_sessions_of_one_or_of_all(app: Flask, ada: int) -> None:
+    add(app, "eve@example.com")
+    first, second, eve = signed_in(app), signed_in(app), signed_in(app, "eve@example.com")
+    for words, alive in (([EMAIL], [False, False, True]), ([], [False, False, False])):
+        said = app.test_cli_runner().invoke(args=["user", "sessions", *words, "--end"])
+        assert said.exit_code == 0
+        assert [is_signed_in(client) for client in (first, second, eve)] == alive
+    assert "1 sessions have ended." in said.output
+    assert sign_in(first).status_code == 303  # and the account is as it was
 
 
 def test_every_event_is_one_line_and_tells_no_secret(

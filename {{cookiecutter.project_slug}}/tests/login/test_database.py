@@ -136,6 +136,11 @@ def test_a_migration_goes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert alembic.compare_metadata() == []
 
 
+def test_a_new_database_has_no_account(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with upgraded(url, monkeypatch).app_context():
+        assert db.session.query(User).count() == 0
+
+
 def test_a_change_without_a_migration_is_seen(app: Flask) -> None:
     with app.app_context():
         assert alembic.compare_metadata() == []

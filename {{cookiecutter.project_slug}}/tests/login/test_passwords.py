@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from app.db import db
 from app.login import accounts, passwords
 from app.login.models import User
+from tests.conftest import MakeApp
 from tests.login.conftest import EMAIL, PASSWORD, hash_of, sign_in
 
 LIST = Path(passwords.__file__).with_name("common_passwords.txt")
@@ -92,6 +93,25 @@ def test_nothing_is_cut_off() -> None:
     assert not passwords.is_right(passwords.make_hash(""), "a" * 257)
 
 
+def test_a_password_is_verified_as_it_is_sent(client: FlaskClient, ada: int) -> None:
+    for almost in (f"{PASSWORD} ", f" {PASSWORD}", PASSWORD.upper(), PASSWORD[:-1]):
+        assert sign_in(client, password=almost).status_code == 401, almost
+    assert sign_in(client).status_code == 303
+
+
+def test_no_password_grows_too_old(app: Flask, client: FlaskClient, ada: int) -> None:
+    with app.app_context():
+        db.session.execute(update(User).values(created_at=0, signed_in_at=0))
+        db.session.commit()
+    assert sign_in(client).headers["Location"] == "/account"
+    assert client.get("/account").status_code == 200
+
+
+def test_an_account_holds_no_hint_and_no_age_of_its_password() -> None:
+    columns = "id email email_key password_hash disabled created_at signed_in_at".split()
+    assert [column.name for column in User.__table__.columns] == columns
+
+
 def test_a_hash_is_made_anew_when_the_parameters_change(
     app: Flask, client: FlaskClient, ada: int
 ) -> None:
@@ -122,6 +142,18 @@ def test_an_address_is_one_however_it_is_written(
     assert sign_in(client, email).status_code == 303
     with app.app_context():
         assert accounts.create(email, PASSWORD) is None
+
+
+def test_a_password_is_masked_wherever_it_is_typed(make_app: MakeApp, ada: int) -> None:
+    client = make_app(LOGIN_REGISTER=True).test_client()
+    sign_in(client)
+    masked = {}
+    for path in ("/login", "/register", "/account/password"):
+        inputs = re.findall(r"<input[^>]*>", client.get(path).text)
+        fields = [field for field in inputs if "password" in field]
+        assert [field for field in fields if 'type="password"' not in field] == []
+        masked[path] = len(fields)
+    assert masked == {"/login": 1, "/register": 2, "/account/password": 3}
 
 
 @pytest.mark.parametrize("path", ["/login", "/account/password"])

@@ -1,6 +1,7 @@
 """A session is one browser's, ends when it should, and is worth nothing to whoever copies it."""
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 
 import pytest
@@ -142,6 +143,30 @@ def test_the_database_signs_nobody_in(app: Flask) -> None:
     assert len(token) == 43  # 32 bytes
 
 
+def test_a_token_is_the_systems_randomness(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, real = [], secrets.token_urlsafe
+
+    def draw(size: int) -> str:
+        drawn.append(real(size))
+        return drawn[-1]
+
+    monkeypatch.setattr("app.login.sessions.secrets.token_urlsafe", draw)
+    tokens = set()
+    for _ in range(3):
+        with signed_in(app).session_transaction(base_url=f"https://{HOST}") as session:
+            tokens.add(session["token"])
+    assert len(tokens) == 3
+    assert tokens <= set(drawn)
+
+
+def test_a_token_that_nobody_was_given_is_nobodys(app: Flask) -> None:
+    client = app.test_client()
+    for made_up in ("x" * 43, "", None, 1, ["x"], {"token": "x"}):
+        with client.session_transaction(base_url=f"https://{HOST}") as session:
+            session["token"] = made_up
+        assert client.get("/api/account").status_code == 401
+
+
 def test_nothing_from_before_survives_signing_in(app: Flask) -> None:
     client = app.test_client()
     token = csrf_token(client.get("/login"))
@@ -193,6 +218,17 @@ def test_a_copied_cookie_is_worth_nothing_after_signing_out(app: Flask, how: str
     assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
     assert not is_signed_in(copy)
     assert count(app) == 0
+
+
+def test_signing_out_is_on_every_page_that_needs_it(app: Flask) -> None:
+    client, guarded = signed_in(app), set()
+    for rule in app.url_map.iter_rules():
+        if "GET" in (rule.methods or set()) and not rule.arguments:
+            answer = app.test_client().get(rule.rule)
+            if answer.status_code == 303 and answer.headers["Location"].startswith("/login"):
+                guarded.add(rule.rule)
+                assert '<form method="post" action="/logout">' in client.get(rule.rule).text
+    assert guarded >= {"/account", "/account/password"}
 
 
 def test_nobody_is_signed_out_by_a_link(app: Flask) -> None:

@@ -5,10 +5,12 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
+from app.config import ROOT
 from tests.conftest import UNSAFE_METHODS, MakeApp, api_token, changed, csrf_token
 from tests.production import HOST, ORIGIN
 
 GOOD = {"name": "Ada", "email": "ada@example.com", "message": "Hello"}
+MIXED = "request.values"
 FOREIGN = [
     "https://evil.example",
     "null",
@@ -54,6 +56,21 @@ def test_no_character_of_a_token_can_be_changed(make_app: MakeApp) -> None:
         answer = client.post("/api/ping", json={}, headers={"X-CSRFToken": token})
         said.add((answer.status_code, answer.get_json()["detail"]))
     assert said == {(400, "The CSRF token is invalid.")}
+
+
+def test_a_token_in_the_address_is_none(client: FlaskClient) -> None:
+    token = csrf_token(client.get("/contact"))
+    answer = client.post("/contact", query_string={"csrf_token": token}, data=GOOD)
+    assert answer.status_code == 400
+
+
+def test_a_field_is_read_from_where_it_belongs(client: FlaskClient) -> None:
+    token = csrf_token(client.get("/contact"))
+    data = {"csrf_token": token}
+    assert client.post("/contact", query_string=GOOD, data=data).status_code == 422
+    # request.values mixes the address and the body: what one check reads another does not.
+    mixed = [path.name for path in (ROOT / "app").rglob("*.py") if MIXED in path.read_text("utf-8")]
+    assert mixed == []
 
 
 @pytest.mark.parametrize("method", UNSAFE_METHODS)

@@ -214,6 +214,16 @@ def test_each_loosening_is_one_setting(make_app: MakeApp) -> None:
         assert "frame-src https://a.example" in directives
 
 
+@pytest.mark.parametrize("path", ["/contact", "/api/csrf", "/account"])
+@pytest.mark.parametrize("file", ["/x.css", ";x.css", "%2fx.css", ".css", "%00.css", "/..%2fx.css"])
+def test_a_page_that_is_asked_for_as_a_file_is_not_kept(
+    client: FlaskClient, path: str, file: str
+) -> None:
+    answer = client.get(f"{path}{file}")
+    assert answer.status_code == 404
+    assert answer.headers["Cache-Control"] == NO_STORE
+
+
 def test_a_file_with_a_hash_in_its_name_is_kept(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
     app.static_folder = str(tmp_path)

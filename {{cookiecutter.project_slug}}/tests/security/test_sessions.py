@@ -106,6 +106,25 @@ def test_a_session_is_no_token_and_a_token_no_session(make_app: MakeApp) -> None
     assert client.post("/api/ping", json={}, headers={"X-CSRFToken": token}).status_code == 400
 
 
+def test_what_we_did_not_sign_is_nobodys(make_app: MakeApp, key: str) -> None:
+    client = visits(make_app(RATELIMIT_DEFAULT="1000 per minute"))
+    good = forged(key, hashlib.sha256)
+    made_up = [forged("another" + key, hashlib.sha256), "", ".", "..", "x" * 4_000, good + "x"]
+    for place in range(0, len(good), 7):
+        changed = "A" if good[place] != "A" else "B"
+        made_up.append(good[:place] + changed + good[place + 1 :])
+    for cookie in made_up:
+        client.set_cookie("__Host-session", cookie, domain=HOST)
+        answer = client.get("/who")
+        assert (answer.status_code, answer.text) == (200, "nobody"), cookie
+
+
+def test_the_cookie_tells_nothing_of_its_owner(client: FlaskClient) -> None:
+    csrf_token(client.get("/contact"))
+    with client.session_transaction(base_url=f"https://{HOST}") as session:
+        assert set(session) == {"csrf_token"}
+
+
 def test_a_cookie_of_another_name_is_not_believed(make_app: MakeApp, key: str) -> None:
     client = visits(make_app())
     client.set_cookie("session", forged(key, hashlib.sha256), domain=HOST)
