@@ -113,11 +113,17 @@ def test_every_field_has_its_rule(project: Project) -> None:
 
 
 def test_every_event_is_described(project: Project) -> None:
-    recorded = set()
+    recorded: set[str] = set()
+    rules: set[str] = set()
     for node in python(project):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("record", "events.record"):
             recorded |= texts(node.args[0])
+            for keyword in node.keywords:
+                rules |= texts(keyword.value) if keyword.arg == "rule" else set()
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "EVENTS" and node.value:
-            recorded |= texts(node.value)
+            for row in ast.literal_eval(re.sub(r"\((\w+),", r"('\1',", ast.unparse(node.value))):
+                recorded.add(row[1])
+                rules.add(row[2])
     described = section(document(project, "logging.md"), "Events")
     assert set(re.findall(r"^\| `([a-z-]+)` \|", described, re.MULTILINE)) == recorded
+    assert {rule for rule in rules if f"`{rule}" not in described} == set()
