@@ -1,14 +1,18 @@
 """The project's commands work on a project that refuses to start, and show no key."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from app import commands, config
+from app.outside import probes
+from app.outside.mistakes import MISTAKES
+from app.outside.seen import Seen
 from tests.production import KEY, VARIABLES
-from tests.servers import copy, run
+from tests.servers import copy, free_port, run
 
 
 @pytest.fixture
@@ -65,3 +69,41 @@ def test_a_strangers_dotenv_above_the_clone_changes_nothing(clone: Path) -> None
     assert status == 1
     assert "[secret-key-missing]" in output
     assert KEY not in output
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, *options: str, rows: list[Seen] | None = None) -> Result:
+    """Run `flask check --url`; `rows` is what is seen there, without them it is really looked."""
+    if rows is not None:
+        monkeypatch.setattr(probes, "look", lambda *_: iter(rows))
+    return CliRunner().invoke(commands.check, ["--url", *options], env=VARIABLES)
+
+
+def test_check_shows_what_a_deployment_answers_and_what_was_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = Seen("GET /", "200", "200")
+    wrong = Seen("allowances of two visitors", "two", "one", "hops-wrong")
+    url = "https://app.example.com"
+    shown = looks(monkeypatch, url, rows=[good])
+    assert (shown.exit_code, "All 1 answers are as promised." in shown.output) == (0, True)
+    shown = looks(monkeypatch, url, rows=[good, wrong])
+    assert shown.exit_code == 1
+    assert "WRONG allowances of two visitors" in shown.output
+    assert f"[hops-wrong] {MISTAKES['hops-wrong']}" in shown.output
+    listed = looks(monkeypatch, url, "--format", "json", rows=[good, wrong])
+    assert [row["mistake"] for row in json.loads(listed.output)] == [None, "hops-wrong"]
+
+
+def test_a_deployment_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = looks(monkeypatch, f"https://127.0.0.1:{free_port()}")
+    assert shown.exit_code == 1
+    assert "[unanswered]" in shown.output
+
+
+@pytest.mark.parametrize(
+    "options", [("http://app.example.com",), ("https://a.example", "--format", "sarif")]
+)
+def test_what_cannot_be_looked_at_is_refused(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    assert looks(monkeypatch, *options).exit_code == 2
