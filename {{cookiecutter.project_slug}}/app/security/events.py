@@ -79,7 +79,8 @@ def refused(error: HTTPException) -> None:
 def record(event: str, **details: object) -> None:
     """Write one line: when, what, which request, from whom, and details that are no secrets.
 
-    `rule` is the one that a refusal comes from. docs/security/logging.md has every event.
+    `rule` is what a refusal comes from, and the event itself for what is none.
+    docs/security/logging.md has every event.
     """
     asked = has_request_context()  # else it is a command
     line = {
@@ -89,6 +90,7 @@ def record(event: str, **details: object) -> None:
         "client": address_key() if asked else "command line",
         "method": request.method if asked else None,
         "endpoint": request.endpoint if asked else None,
+        "rule": event,
         **details,
     }
     LOG.warning("%s", json.dumps(line, default=str))

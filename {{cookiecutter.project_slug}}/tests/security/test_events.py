@@ -102,9 +102,10 @@ def test_no_input_forges_a_line_or_leaks_a_secret(
     report = {"csp-report": {"blocked-uri": forged, "effective-directive": f"x?{token}"}}
     client.post("/csp-report", json=report, content_type="application/csp-report")
     output = capfd.readouterr().err
-    assert [json.loads(line)["event"] for line in output.splitlines()] == [
-        "csrf-refused",
-        "csp-violation",
+    found = [json.loads(line) for line in output.splitlines()]
+    assert [(line["event"], line["rule"]) for line in found] == [
+        ("csrf-refused", "csrf:token"),
+        ("csp-violation", "csp-violation"),
     ]
     assert output.isascii()
     assert "\x1b" not in output
