@@ -1,6 +1,7 @@
 """What CI runs and what you run: lint, types, tests; the others by themselves."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import nox
@@ -10,6 +11,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
+# nox keeps temporary files in .nox, and ruff judges nothing that lies in a directory of that name.
+OUTSIDE = {"TMPDIR": tempfile.gettempdir()}
 # What runs inside the unbaked template leaves nothing there: it would be baked.
 CLEAN = {"PYTHONDONTWRITEBYTECODE": "1", "RUFF_NO_CACHE": "true"}
 
@@ -38,14 +41,16 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
-    session.run("pytest", "-m", "not removal and not postgresql", *session.posargs, env=CLEAN)
+    session.run(
+        "pytest", "-m", "not removal and not postgresql", *session.posargs, env={**CLEAN, **OUTSIDE}
+    )
 
 
 @nox.session
 def removals(session: nox.Session) -> None:
     """Take every protection out once and see its attack get through."""
     install_with_a_project(session, "test")
-    session.run("pytest", "-m", "removal", *session.posargs, env=CLEAN)
+    session.run("pytest", "-m", "removal", *session.posargs, env={**CLEAN, **OUTSIDE})
 
 
 @nox.session
@@ -55,7 +60,7 @@ def postgresql(session: nox.Session) -> None:
         session.skip("needs PostgreSQL: apt-get install postgresql")
     install_with_a_project(session, "test")
     session.install("psycopg[binary]>=3.3.9,<4")
-    session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env=CLEAN)
+    session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env={**CLEAN, **OUTSIDE})
 
 
 @nox.session

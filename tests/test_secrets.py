@@ -120,7 +120,7 @@ def test_dotenv_is_ignored_before_it_is_written(
         "runpy.run_path",
         lambda _path: {"create": lambda: written.append(Path(".gitignore").read_text())},
     )
-    hook.main({"project_slug": "a", "proxy": "load-balancer"})
+    hook.main({"project_slug": "a", "proxy": "load-balancer", "login": "password"})
     (ignored,) = written
     assert ignored.startswith(kept)
     assert ignored.splitlines()[-2:] == [".env*", "!.env.example"]

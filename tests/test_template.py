@@ -75,26 +75,23 @@ def test_nothing_lies_in_the_template_that_git_does_not_track() -> None:
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
-def test_the_exact_files_of_every_combination(
+def test_every_combination_has_its_exact_files_and_the_protections_byte_for_byte(
     bake: Callable[..., Project], answers: dict[str, str]
 ) -> None:
     project = bake(**answers)
     assert project.files() == ALWAYS - set(hook.ruled_out(answers)) | {".env"}
+    security, names = (
+        "app/security",
+        [path.name for path in (TEMPLATE / "app/security").glob("*.py")],
+    )
+    assert len(names) > 7
+    theirs = project.path / security
+    assert filecmp.cmpfiles(TEMPLATE / security, theirs, names, shallow=False)[0] == names
     for name in project.files() - set(copied()):
         assert not JINJA.search((project.path / name).read_text()) or name == "README.md"
     assert re.findall(r"\{\{.*?\}\}", (project.path / "README.md").read_text()) == [
         "{{ csp_nonce() }}"
     ]
-
-
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
-def test_protections_are_copied_byte_for_byte(
-    bake: Callable[..., Project], answers: dict[str, str]
-) -> None:
-    ours, theirs = TEMPLATE / "app" / "security", bake(**answers).path / "app" / "security"
-    names = [path.name for path in ours.glob("*.py")]
-    assert len(names) > 7
-    assert filecmp.cmpfiles(ours, theirs, names, shallow=False)[0] == names
 
 
 def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:

@@ -145,7 +145,7 @@ def test_static_files_are_served_by_the_proxy(stack: Stack) -> None:
         assert answer.get("Cross-Origin-Embedder-Policy") == "require-corp"
 
 
-@pytest.mark.behind("nginx", "caddy", "cdn-nginx", "none")
+@pytest.mark.behind("nginx", "caddy", "none")
 def test_only_strong_tls_is_spoken(stack: Stack) -> None:
     def spoken(curve: str = "", ciphers: str = "") -> str | None:
         context = stack.deployment.tls()
