@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,3 +118,8 @@ def bake(
         return Project(result.project_path, result.exit_code, said)
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not re.search("from_nothing|production_shape", item.name))

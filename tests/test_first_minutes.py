@@ -106,7 +106,7 @@ def test_from_nothing_to_a_page_and_a_green_suite(
         port = probe.getsockname()[1]
     with stranger.serves(f"{run} --port {port}", project, f"http://localhost:{port}") as page:
         assert "<h1>My Secure App</h1>" in page
-    some = "" if with_uv else " tests/test_commands.py tests/test_development.py"
+    some = "" if with_uv else " tests/test_development.py"
     summary = stranger.types(f"{test} -q{some}", project).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
