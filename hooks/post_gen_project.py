@@ -16,30 +16,47 @@ NEW_PROJECT = ".new-project"
 LOGIN = (
     "app/db.py",
     "app/login/__init__.py",
-    "app/login/accounts.py",
     "app/login/api.py",
     "app/login/cli.py",
-    "app/login/common_passwords.txt",
     "app/login/models.py",
     "app/login/pages.py",
-    "app/login/passwords.py",
     "app/login/sessions.py",
     "app/migrations/0001_accounts.py",
     "app/migrations/script.py.mako",
     "app/templates/login/account.html",
     "app/templates/login/logged_out.html",
-    "app/templates/login/login.html",
     "app/templates/login/nav.html",
-    "app/templates/login/password.html",
-    "app/templates/login/register.html",
     "docs/security/sign-in.md",
-    "tests/live/test_login.py",
     "tests/login/__init__.py",
     "tests/login/conftest.py",
-    "tests/login/test_accounts.py",
     "tests/login/test_database.py",
-    "tests/login/test_passwords.py",
     "tests/login/test_sessions.py",
+)
+PASSWORD = (
+    "app/login/accounts.py",
+    "app/login/by_password.py",
+    "app/login/common_passwords.txt",
+    "app/login/passwords.py",
+    "app/templates/login/login.html",
+    "app/templates/login/password.html",
+    "app/templates/login/password_link.html",
+    "app/templates/login/register.html",
+    "tests/live/test_login.py",
+    "tests/login/by_password.py",
+    "tests/login/test_accounts.py",
+    "tests/login/test_new_passwords.py",
+    "tests/login/test_passwords.py",
+)
+OIDC = (
+    "app/login/by_oidc.py",
+    "app/login/oidc.py",
+    "app/login/oidc_http.py",
+    "app/templates/login/provider_link.html",
+    "docs/providers.md",
+    "tests/login/by_oidc.py",
+    "tests/login/provider.py",
+    "tests/login/test_oidc.py",
+    "tests/login/test_provider.py",
 )
 EDGES = ("deploy/nginx.conf", "deploy/Caddyfile", "deploy/cdn-networks.conf")
 
@@ -50,7 +67,9 @@ RULED_OUT: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("proxy", "cdn-nginx"): ("deploy/Caddyfile", "Procfile"),
     ("proxy", "load-balancer"): EDGES,
     ("proxy", "none"): (*EDGES, "Procfile"),
-    ("login", "none"): LOGIN,
+    ("login", "password"): OIDC,
+    ("login", "oidc"): PASSWORD,
+    ("login", "none"): (*LOGIN, *PASSWORD, *OIDC),
 }
 
 IGNORED = (".env*", "!.env.example")

@@ -8,7 +8,7 @@ from . import (
     development,
     errors,
     health,
-    # % if cookiecutter.login == "password"
+    # % if cookiecutter.login != "none"
     login,
     # % endif
     pages,
@@ -33,7 +33,7 @@ def create_app(**overrides: object) -> Flask:
     errors.init_app(app)
     for part in (pages, api, reports, security_txt):
         part.init_app(app)
-    # % if cookiecutter.login == "password"
+    # % if cookiecutter.login != "none"
     login.init_app(app)
     # % endif
     development.announce()

@@ -5,7 +5,6 @@ client and per account, are spent before that, and given back by a right passwor
 """
 
 import hashlib
-import unicodedata
 
 from flask import current_app
 from sqlalchemy import ColumnElement, select, update
@@ -15,9 +14,7 @@ from werkzeug.exceptions import Unauthorized
 from ..db import db
 from ..security import events, rate_limits
 from . import passwords, sessions
-from .models import User
-
-LONGEST_EMAIL = 254  # RFC 5321
+from .models import User, key_of
 
 
 class Unauthenticated(Unauthorized):
@@ -25,12 +22,6 @@ class Unauthenticated(Unauthorized):
 
     description = "This address and this password do not go together."
     recorded = True  # as a failed sign-in
-
-
-def key_of(email: str) -> str:
-    """Return what two spellings of an address have in common; empty if it can be nobody's."""
-    key = unicodedata.normalize("NFKC", email).strip().casefold()
-    return key if key.isprintable() and len(key) <= LONGEST_EMAIL else ""
 
 
 def find(email: str) -> User | None:
@@ -124,14 +115,6 @@ def change_password(user: User, password: str) -> bool:
     if set_password(user, password, verified, User.disabled.is_(False)) is None:
         return False
     return sessions.start(user, User.password_hash == user.password_hash)
-
-
-def disable(user: User, *, disabled: bool) -> int:
-    """Keep an account from signing in, or no longer; return how many sessions ended."""
-    user.disabled = disabled
-    ended = sessions.end_all(user.id)
-    events.record("account-disabled" if disabled else "account-enabled", user=user.id)
-    return ended
 
 
 def weakness(password: str, email: str) -> str | None:

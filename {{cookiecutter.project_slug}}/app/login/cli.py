@@ -1,15 +1,12 @@
 """What an administrator does at the command line: accounts, passwords, sessions."""
 
-import sys
-
 import click
-from email_validator import EmailNotValidError, validate_email
 from flask.cli import AppGroup, with_appcontext
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ..db import db, demand_schema
 from ..security import events
-from . import accounts, sessions
+from . import sessions
 from .models import LoginSession, User
 
 user = AppGroup("user", help="Look after the accounts.", callback=with_appcontext(demand_schema))
@@ -17,34 +14,10 @@ user = AppGroup("user", help="Look after the accounts.", callback=with_appcontex
 
 @user.command()
 @click.argument("email")
-def create(email: str) -> None:
-    """Open an account; the password is asked for, or read from a pipe."""
-    try:
-        validate_email(email, check_deliverability=False)
-    except EmailNotValidError as error:
-        raise click.ClickException(f"{email!r} is no email address: {error}") from None
-    if not accounts.key_of(email):
-        raise click.ClickException(f"{email!r} is too long.")
-    if accounts.find(email) or not accounts.create(email, _new_password(email)):
-        raise click.ClickException(f"{email} has an account already.")
-    click.echo(f"{email} can sign in.")
-
-
-@user.command()
-@click.argument("email")
-def password(email: str) -> None:
-    """Set a new password; every session of the account ends."""
-    found = _find(email)
-    ended = accounts.set_password(found, _new_password(email))
-    click.echo(f"{email} has a new password; {ended} sessions have ended.")
-
-
-@user.command()
-@click.argument("email")
 @click.option("--undo", is_flag=True, help="Let it sign in again.")
 def disable(email: str, *, undo: bool) -> None:
     """Keep an account from signing in; every session of it ends at once."""
-    ended = accounts.disable(_find(email), disabled=not undo)
+    ended = sessions.disable(find(email), disabled=not undo)
     done = "can sign in again." if undo else f"cannot sign in; {ended} sessions have ended."
     click.echo(f"{email} {done}")
 
@@ -52,8 +25,8 @@ def disable(email: str, *, undo: bool) -> None:
 @user.command("list")
 def list_users() -> None:
     """List the accounts."""
-    for found in db.session.scalars(select(User).order_by(User.email_key)):
-        click.echo(f"{found.email}{'  (disabled)' if found.disabled else ''}")
+    for found in db.session.scalars(select(User).order_by(func.lower(User.email), User.id)):
+        click.echo(f"{found.label()}{'  (disabled)' if found.disabled else ''}")
 
 
 @user.command("sessions")
@@ -67,10 +40,10 @@ def list_sessions(email: str | None, *, forget_expired: bool, ending: bool) -> N
         db.session.commit()
     query = select(LoginSession).order_by(LoginSession.user_id, LoginSession.seen_at)
     if email:
-        query = query.where(LoginSession.user_id == _find(email).id)
+        query = query.where(LoginSession.user_id == find(email).id)
     listed = list(db.session.scalars(query))
     for row in listed:
-        click.echo(f"{row.user.email}  {row.seen()}  {row.address}  {row.agent}")
+        click.echo(f"{row.user.label()}  {row.seen()}  {row.address}  {row.agent}")
     if ending:
         for user_id in {row.user_id for row in listed}:
             ended = sessions.end_all(user_id)
@@ -78,19 +51,12 @@ def list_sessions(email: str | None, *, forget_expired: bool, ending: bool) -> N
         click.echo(f"{len(listed)} sessions have ended.")
 
 
-def _find(email: str) -> User:
-    found = accounts.find(email)
-    if found is None:
-        raise click.ClickException(f"{email} has no account.")
-    return found
-
-
-def _new_password(email: str) -> str:
-    """Ask twice without showing it, or read a line: a password given as an argument is shown."""
-    if sys.stdin.isatty():
-        given = str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-    else:
-        given = sys.stdin.readline().rstrip("\r\n")
-    if problem := accounts.weakness(given, email):
-        raise click.ClickException(problem)
-    return given
+def find(name: str) -> User:
+    """Return the account that somebody at the command line means; ClickException without one."""
+    found = list(db.session.scalars(select(User).where(User.is_called(name))))
+    if not found:
+        raise click.ClickException(f"{name} has no account.")
+    if len(found) > 1:
+        listed = "\n".join(user.label() for user in found)
+        raise click.ClickException(f"{name} is not the only one, name one of:\n{listed}")
+    return found[0]

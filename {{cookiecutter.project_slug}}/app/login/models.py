@@ -1,13 +1,20 @@
+# % if cookiecutter.login == "oidc"
+# % extends "oidc/models.py"
+# % endif
 """Who may sign in, and who has. Times are seconds of the epoch: the same on every database."""
 
 import time
+import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from flask import Config
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ..db import Model
+
+LONGEST_EMAIL = 254  # RFC 5321
 
 Seconds = Annotated[int, mapped_column(BigInteger)]
 
@@ -15,6 +22,12 @@ Seconds = Annotated[int, mapped_column(BigInteger)]
 def now() -> int:
     """Return the time in whole seconds of the epoch."""
     return int(time.time())
+
+
+def key_of(email: str) -> str:
+    """Return what two spellings of an address have in common; empty if it can be nobody's."""
+    key = unicodedata.normalize("NFKC", email).strip().casefold()
+    return key if key.isprintable() and len(key) <= LONGEST_EMAIL else ""
 
 
 class User(Model):
@@ -34,6 +47,15 @@ class User(Model):
         back_populates="user", cascade="all, delete-orphan", passive_deletes=True
     )
 
+    @classmethod
+    def is_called(cls, name: str) -> ColumnElement[bool]:
+        """Return the condition that an account is meant: by its address, however it is spelt."""
+        return cls.email_key == key_of(name)
+
+    def label(self) -> str:
+        """Return how pages and commands call it."""
+        return self.email
+
 
 class LoginSession(Model):
     """One browser in which a user is signed in; the token itself is in its cookie alone."""
@@ -49,9 +71,9 @@ class LoginSession(Model):
     agent: Mapped[str] = mapped_column(String(200))
     user: Mapped[User] = relationship(back_populates="sessions", lazy="joined", innerjoin=True)
 
-    def is_stale(self, fresh_s: int) -> bool:
-        """Return whether the sign-in was longer ago than that."""
-        return self.created_at <= now() - fresh_s
+    def suffices(self, config: Config, *, fresh: bool) -> bool:
+        """Return whether it lets somebody in; `fresh`: where the sign-in must not be long ago."""
+        return not fresh or self.created_at > now() - config["LOGIN_FRESH_S"]
 
     def seen(self) -> str:
         """Return when it was last seen, in UTC."""

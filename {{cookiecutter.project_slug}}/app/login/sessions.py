@@ -26,20 +26,27 @@ TOKEN = "token"  # noqa: S105  its name in the cookie
 SEEN_STEP_S = 60  # a row is not written at every request
 LONGEST_ADDRESS, LONGEST_AGENT = 45, 200
 
+# Who is told of a session that its own browser ends, before its row goes.
+ENDING: list[Callable[[LoginSession], None]] = []
+# What else is over after a while, as statements that delete it.
+FORGETTING: list[Callable[[], Delete]] = []
 
-def start(user: User, *still: ColumnElement[bool]) -> bool:
+
+def start(user: User, *still: ColumnElement[bool], **known: object) -> bool:
     """Sign a user in, in this browser; nothing from before stays in the cookie.
 
     `still` are conditions of the account that must hold at that moment: somebody may have changed
-    its password while another one was being verified. Returns whether they did hold.
+    its password while another one was being verified. `known` are further columns of the session.
+    Returns whether the conditions did hold.
     """
     token = secrets.token_urlsafe(32)
     agent = request.user_agent.string[:LONGEST_AGENT]
     row = LoginSession(
         user_id=user.id,
-        token_hash=_hash(token),
+        token_hash=digest(token),
         address=(request.remote_addr or "")[:LONGEST_ADDRESS],
         agent="".join(c if c.isprintable() else "?" for c in agent),
+        **known,
     )
     # From here on nobody else can change the account: the databases lock what is written.
     held = update(User).where(User.id == user.id, User.disabled.is_(False), *still)
@@ -80,6 +87,8 @@ def end() -> None:
     """Sign out in this browser: its row goes, and everything in its cookie."""
     if row := current():
         events.record("logout", user=row.user_id)
+        for told in ENDING:
+            told(row)
     _end_this()
     db.session.commit()
     g.login_session = None
@@ -107,11 +116,21 @@ def end_one(number: int) -> None:
     db.session.commit()
 
 
+def disable(user: User, *, disabled: bool) -> int:
+    """Keep an account from signing in, or no longer; return how many sessions ended."""
+    user.disabled = disabled
+    ended = end_all(user.id)
+    events.record("account-disabled" if disabled else "account-enabled", user=user.id)
+    return ended
+
+
 def forget_expired(user_id: int | None = None) -> int:
     """Delete the rows of sessions that are over, of one user or of all; return how many.
 
     Nothing is committed.
     """
+    for others in FORGETTING:
+        db.session.execute(others())
     query = delete(LoginSession).where(_is_over())
     if user_id is not None:
         query = query.where(LoginSession.user_id == user_id)
@@ -128,7 +147,7 @@ def required(*, fresh: bool = False) -> Callable[[Callable[P, R]], Callable[P, R
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
             row = current()
-            if row and not (fresh and row.is_stale(current_app.config["LOGIN_FRESH_S"])):
+            if row and row.suffices(current_app.config, fresh=fresh):
                 return view(*args, **kwargs)
             if request.path.startswith(API):
                 abort(401)
@@ -142,11 +161,18 @@ def required(*, fresh: bool = False) -> Callable[[Callable[P, R]], Callable[P, R
 
 
 def safe_next(target: str | None) -> str:
-    """Return where to go after signing in: a path of this site, else /account (CWE-601)."""
+    """Return where to go after signing in: a path of this site, or an address of an allowed origin.
+
+    Anything else is /account (CWE-601).
+    """
     target = target or ""
+    allowed = current_app.config["CORS_ALLOWED_ORIGINS"]
+    origin, slash, _ = target.removeprefix("https://").partition("/")
     stays = target.startswith("/") and not target.startswith("//")
+    goes = target.startswith("https://") and slash and f"https://{origin}" in allowed
     # Browsers take \ for / and drop tabs and line breaks.
-    return target if stays and target.isprintable() and "\\" not in target else "/account"
+    plain = target.isprintable() and "\\" not in target
+    return target if plain and (stays or goes) else "/account"
 
 
 def _load() -> LoginSession | None:
@@ -156,7 +182,7 @@ def _load() -> LoginSession | None:
     query = (
         select(LoginSession)
         .join(LoginSession.user)
-        .where(LoginSession.token_hash == _hash(token), User.disabled.is_(False))
+        .where(LoginSession.token_hash == digest(token), User.disabled.is_(False))
     )
     row: LoginSession | None = db.session.scalar(query)
     config, moment = current_app.config, now()
@@ -192,9 +218,10 @@ def written(statement: Delete | Update) -> int:
 def _end_this() -> None:
     if TOKEN in session:
         db.session.execute(
-            delete(LoginSession).where(LoginSession.token_hash == _hash(session[TOKEN]))
+            delete(LoginSession).where(LoginSession.token_hash == digest(session[TOKEN]))
         )
 
 
-def _hash(token: str) -> str:
+def digest(token: str) -> str:
+    """Return what the database holds of a token: its SHA-256, in hexadecimal."""
     return hashlib.sha256(token.encode()).hexdigest()

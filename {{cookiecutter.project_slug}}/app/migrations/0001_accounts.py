@@ -1,3 +1,6 @@
+# % if cookiecutter.login == "oidc"
+# % extends "oidc/0001_accounts.py"
+# % endif
 """Accounts, and the sessions in which they are signed in."""
 
 import sqlalchemy as sa

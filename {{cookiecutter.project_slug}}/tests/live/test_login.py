@@ -16,7 +16,7 @@ from tests.live.conftest import Gunicorn
 from tests.live.sites import ask
 from tests.live.stack import Stack
 from tests.live.store import Store
-from tests.login.conftest import NEW_PASSWORD, PASSWORD, add
+from tests.login.by_password import NEW_PASSWORD, PASSWORD, add
 from tests.production import FRONT_END, HOST, KEY, ORIGIN, SETTINGS, VARIABLES
 from tests.servers import ask as ask_port
 from tests.servers import free_port, served

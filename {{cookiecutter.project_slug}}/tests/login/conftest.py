@@ -1,8 +1,7 @@
-"""One account, in a database that every test finds empty."""
+"""A database that every test finds empty, and what the tests of every way to sign in share."""
 
 import re
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 from flask import Flask
@@ -11,16 +10,13 @@ from sqlalchemy import delete, update
 from werkzeug.test import TestResponse
 
 from app.db import db
-from app.login import passwords
-from app.login.accounts import key_of
 from app.login.models import LoginSession, User
 from app.login.sessions import written
-from tests.conftest import api_token, csrf_token
+from tests.conftest import csrf_token
+from tests.login import EMAIL, add
+from tests.production import HOST
 
-EMAIL, PASSWORD = "ada@example.com", "seven quiet lanterns"
-NEW_PASSWORD = "eleven loud umbrellas"  # noqa: S105
-
-hash_of = cache(passwords.make_hash)  # the work is done once, not for each test
+COOKIE = "__Host-session"
 Change = Callable[..., int]
 
 
@@ -29,6 +25,12 @@ def _nobody(app: Flask) -> None:
     with app.app_context():
         db.session.execute(delete(User))
         db.session.commit()
+
+
+@pytest.fixture
+def fresh_limits(app: Flask) -> None:
+    """Let the clients of the application that all tests share begin anew."""
+    app.extensions["rate_limits"].reset()
 
 
 @pytest.fixture
@@ -51,43 +53,23 @@ def change(app: Flask) -> Change:
     return move
 
 
-def add(app: Flask, email: str) -> int:
-    """Open an account; return its id."""
-    with app.app_context():
-        user = User(email=email, email_key=key_of(email), password_hash=hash_of(PASSWORD))
-        db.session.add(user)
-        db.session.commit()
-        return user.id
-
-
-def sign_in(
-    client: FlaskClient,
-    email: str = EMAIL,
-    password: str = PASSWORD,
-    path: str = "/login",
-    **kwargs: object,
-) -> TestResponse:
-    """Fill in the form of the page and send it."""
-    data = {"email": email, "password": password, "csrf_token": csrf_token(client.get(path))}
-    return client.post(path, data=data, **kwargs)
-
-
-def sign_in_by_api(client: FlaskClient, email: object, password: object) -> TestResponse:
-    """Sign in as a front end does."""
-    body = {"email": email, "password": password}
-    return client.post("/api/auth/session", json=body, headers=api_token(client))
-
-
-def signed_in(app: Flask, email: str = EMAIL, agent: str = "Firefox") -> FlaskClient:
-    """Return a browser in which somebody has signed in."""
-    client = app.test_client()
-    assert sign_in(client, email, headers={"User-Agent": agent}).status_code == 303
-    return client
-
-
 def is_signed_in(client: FlaskClient) -> bool:
     """Return whether the API knows who asks."""
     return client.get("/api/account").status_code == 200
+
+
+def stolen(client: FlaskClient) -> str:
+    """Return a copy of the cookie."""
+    cookie = client.get_cookie(COOKIE, domain=HOST)
+    assert cookie
+    return cookie.value
+
+
+def with_cookie(app: Flask, value: str) -> FlaskClient:
+    """Return a browser that somebody has put a cookie into."""
+    client = app.test_client()
+    client.set_cookie(COOKIE, value, domain=HOST, secure=True)
+    return client
 
 
 def press(client: FlaskClient, path: str, page: str = "/account") -> TestResponse:

@@ -14,22 +14,20 @@ from werkzeug.test import TestResponse
 
 from app.db import db
 from app.login import accounts, passwords
-from app.login.models import LoginSession, User
+from app.login.models import LoginSession, User, key_of
+from app.problem import Refusal
 from tests.conftest import MakeApp, api_token, csrf_token
-from tests.login.conftest import (
+from tests.login.by_password import (
     EMAIL,
     NEW_PASSWORD,
     PASSWORD,
-    Change,
     add,
     hash_of,
-    is_signed_in,
-    press,
     sign_in,
     sign_in_by_api,
     signed_in,
-    without_ids,
 )
+from tests.login.conftest import Change, is_signed_in, press, without_ids
 
 WRONG = "eight quiet lanterns"
 CHANGED = {"password_hash": "changed"}
@@ -165,7 +163,7 @@ def test_an_account_that_another_program_disables_is_out_as_well(app: Flask, ada
 
 @pytest.mark.parametrize("email", ["\x00@example.com", "\ud800", "a" * 255, "\ufdfa" * 15])
 def test_what_can_be_nobodys_address_is_looked_for_as_none(email: str) -> None:
-    assert accounts.key_of(email) == ""
+    assert key_of(email) == ""
 
 
 def test_page_and_api_share_the_limit_of_a_client(client: FlaskClient, ada: int) -> None:
@@ -526,3 +524,32 @@ def test_the_end_of_a_session_is_an_event(
     line, refused = map(json.loads, capfd.readouterr().err.splitlines())
     assert refused["event"] == "access-refused"
     assert (line["event"], line["user"], line["why"]) == ("session-over", ada, why)
+
+
+def test_development_signs_in_and_changes_a_password(
+    make_app: MakeApp, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.development.running", lambda: True)
+    monkeypatch.setattr("app.development.problems", lambda: iter(()))
+    client, here = make_app().test_client(), {"base_url": "http://localhost:5000"}
+
+    def send(path: str, **fields: str) -> int:
+        data = {**fields, "csrf_token": csrf_token(client.get(path, **here))}
+        return client.post(path, data=data, origin=here["base_url"], **here).status_code
+
+    assert send("/login", email=EMAIL, password=PASSWORD) == 303
+    changed = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
+    assert send("/account/password", current_password=PASSWORD, **changed) == 303
+    assert client.get("/api/account", **here).get_json() == {"email": EMAIL}
+
+
+@pytest.mark.parametrize("limit", ["often", "0 per hour"])
+def test_a_limit_of_guesses_that_is_none_is_refused(make_app: MakeApp, limit: str) -> None:
+    with pytest.raises(Refusal, match="login-account-limit"):
+        make_app(LOGIN_ACCOUNT_LIMIT=limit)
+
+
+def test_next_is_kept_while_the_password_is_wrong(client: FlaskClient, ada: int) -> None:
+    page = sign_in(client, password=WRONG, path="/login?next=/contact")
+    assert 'action="/login?next=%2Fcontact"' in page.text
+    assert sign_in(client, path="/login?next=/contact").headers["Location"] == "/contact"

@@ -13,7 +13,7 @@ from app.db import db
 from app.login import accounts, passwords
 from app.login.models import User
 from tests.conftest import MakeApp
-from tests.login.conftest import EMAIL, PASSWORD, hash_of, sign_in
+from tests.login.by_password import EMAIL, PASSWORD, hash_of, sign_in
 
 LIST = Path(passwords.__file__).with_name("common_passwords.txt")
 
