@@ -57,10 +57,11 @@ OIDC = (
     "tests/live/provider.mjs",
     "tests/live/test_oidc.py",
     "tests/login/by_oidc.py",
-    "tests/login/faults.py",
-    "tests/login/provider.py",
     "tests/login/test_oidc.py",
     "tests/login/test_provider.py",
+    "tests/provider/__init__.py",
+    "tests/provider/__main__.py",
+    "tests/provider/faults.py",
 )
 EDGES = ("deploy/nginx.conf", "deploy/Caddyfile", "deploy/cdn-networks.conf")
 

@@ -61,7 +61,7 @@ class LoginSession(Model):
     address: Mapped[str] = mapped_column(String(45))
     agent: Mapped[str] = mapped_column(String(200))
     # What the provider said: when the user proved who they are, how, and in which of its sessions.
-    proved_at: Mapped[Seconds]
+    proved_at: Mapped[Seconds] = mapped_column(default=now)
     acr: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
     sid: Mapped[str | None] = mapped_column(String(LONGEST_NAME), index=True)
     id_token: Mapped[str | None] = mapped_column(Text)  # if signing out there needs it

@@ -14,7 +14,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from app import config, create_app
-from tests.production import KEY, ORIGIN, SETTINGS, VARIABLES
+from tests.production import GIVEN, KEY, ORIGIN, SETTINGS, VARIABLES
 from tests.servers import run
 
 MakeApp = Callable[..., Flask]
@@ -52,6 +52,8 @@ def _no_inherited_settings(
         for name in list(os.environ):
             if INHERITED.match(name):
                 patch.delenv(name)
+        for name, value in GIVEN.items():
+            patch.setenv(name, value)
         if "DATABASE_URL" in config.SECRETS and not request.config.getoption("--base-url"):
             path = tmp_path_factory.mktemp("database") / "app.sqlite3"
             patch.setenv("DATABASE_URL", os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{path}")

@@ -12,21 +12,17 @@ ORIGIN = f"https://{HOST}"
 FRONT_END = "https://www.example.com"
 KEY = "production-key-" + "0123456789abcdef" * 3
 
-# The provider that the tests of signing in start there, if people sign in at one.
-ISSUER = f"http://127.0.0.1:{free_port()}"
+# Where people sign in at a provider: the one that its tests start there, as the environment.
 PROVIDER: Mapping[str, str] = {
-    name: value
-    for name, value in {
-        "OIDC_ISSUER": ISSUER,
-        "OIDC_CLIENT_ID": "the-client",
-        "OIDC_CLIENT_SECRET": "the-secret-of-the-client",
-    }.items()
-    if name in config.SETTINGS or name in config.SECRETS
+    "APP_OIDC_ISSUER": f"http://127.0.0.1:{free_port()}",
+    "APP_OIDC_CLIENT_ID": "the-client",
+    "OIDC_CLIENT_SECRET": "the-secret-of-the-client",
 }
+GIVEN = PROVIDER if "OIDC_ISSUER" in config.SETTINGS else {}
 
 SETTINGS: Mapping[str, object] = {
     **config.SETTINGS,
-    **PROVIDER,
+    **{name.removeprefix("APP_"): value for name, value in GIVEN.items()},
     "TRUSTED_HOSTS": [HOST],
     "PROXY_HOPS": 1,
     "CORS_ALLOWED_ORIGINS": [FRONT_END],
@@ -37,11 +33,11 @@ SETTINGS: Mapping[str, object] = {
 # The same for a process of its own.
 VARIABLES: Mapping[str, str] = {
     **{
-        name if name in config.SECRETS else f"APP_{name}": value
-        if isinstance(value, str)
-        else json.dumps(value)
+        f"APP_{name}": value if isinstance(value, str) else json.dumps(value)
         for name, value in SETTINGS.items()
+        if name in config.SETTINGS
     },
+    **GIVEN,
     "APP_SECRET_KEY_SOURCE": "environment",
     "SECRET_KEY": KEY,
 }

@@ -19,7 +19,7 @@ from flask import Flask
 from app import checks, commands, config, create_app
 from app.findings import Finding, as_github
 from app.problem import Problem
-from tests.production import KEY, PROVIDER
+from tests.production import KEY
 
 HERE = Path(__file__).parent
 TODAY = datetime.now(UTC).date()
@@ -29,9 +29,7 @@ GOOD: Mapping[str, object] = {
     "SECURITY_TXT_EXPIRES": f"{TODAY + timedelta(days=300)}",
     "TRUSTED_HOSTS": ["app.example.com"],
     "PROXY_HOPS": 1,
-    **{name: value for name, value in PROVIDER.items() if name in config.SETTINGS},
 }
-DOTENV = "".join(f"{name}={value}\n" for name, value in PROVIDER.items() if name in config.SECRETS)
 
 
 class Project:
@@ -39,17 +37,13 @@ class Project:
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
         self.root, self._patch = root, patch
-        self.has_keys(f"SECRET_KEY={KEY}\n")
+        self.write(".env", f"SECRET_KEY={KEY}\n")
         self.has()
 
     def has(self, **settings: object) -> None:
         """Write settings.toml."""
         lines = [f"{name} = {json.dumps(value)}" for name, value in {**GOOD, **settings}.items()]
         self.write("settings.toml", "\n".join([*lines, ""]))
-
-    def has_keys(self, lines: str) -> None:
-        """Write .env."""
-        self.write(".env", lines + DOTENV)
 
     def write(self, name: str, text: str) -> None:
         """Write a file that nobody else can read."""
@@ -89,7 +83,6 @@ def is_tracked(project: Project) -> None:
 def unreadable(project: Project) -> None:
     (project.root / ".env").unlink()
     (project.root / ".env").write_bytes(b"SECRET_KEY=\xff\n")
-    project.is_given(**{name: PROVIDER[name] for name in PROVIDER if name in config.SECRETS})
     (project.root / ".env").chmod(0o600)
 
 
@@ -103,7 +96,7 @@ def old_library(project: Project) -> None:
 
 
 def fallback(project: Project, key: str) -> None:
-    project.has_keys(f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={key}\n")
+    project.write(".env", f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={key}\n")
 
 
 # Each id with the fault that has it, and nothing else wrong.
@@ -131,8 +124,8 @@ FAULTS: dict[str, Callable[[Project], None]] = {
     "secret-key-ambiguous": lambda p: p.is_given(SECRET_KEY=KEY[::-1]),
     "secret-key-fallback-date": lambda p: fallback(p, f"{KEY[::-1]}:soon"),
     "secret-key-fallback-weak": lambda p: fallback(p, "short"),
-    "secret-key-missing": lambda p: p.has_keys(""),
-    "secret-key-published": lambda p: p.has_keys("SECRET_KEY=your-secret-key\n"),
+    "secret-key-missing": lambda p: p.write(".env", ""),
+    "secret-key-published": lambda p: p.write(".env", "SECRET_KEY=your-secret-key\n"),
     "secret-key-source-unknown": lambda p: p.is_given(**{"APP_SECRET_KEY_SOURCE": "magic"}),
     "secret-with-prefix": lambda p: p.is_given(APP_SECRET_KEY=KEY),
     "security-contact": lambda p: p.has(SECURITY_CONTACT="me"),
@@ -161,17 +154,16 @@ if "LOGIN_ACCOUNT_LIMIT" in config.SETTINGS:
         "login-account-limit-high": lambda p: p.has(LOGIN_ACCOUNT_LIMIT="5 per minute"),
     }
 if "OIDC_ISSUER" in config.SETTINGS:
+    NEEDS_EMAIL = {"APP_OIDC_ALLOWED_DOMAINS": "example.com", "APP_OIDC_SCOPES": "openid"}
     FAULTS |= {
-        "oidc-domains": lambda p: p.has(OIDC_ALLOWED_DOMAINS=["@example.com"]),
-        "oidc-domains-email": lambda p: p.has(
-            OIDC_ALLOWED_DOMAINS=["example.com"], OIDC_SCOPES=["openid"]
-        ),
-        "oidc-incomplete": lambda p: p.has(OIDC_CLIENT_ID=""),
-        "oidc-issuer": lambda p: p.has(OIDC_ISSUER="http://login.example.com"),
-        "oidc-max-age": lambda p: p.has(OIDC_MAX_AGE_S=-1),
-        "oidc-offline": lambda p: p.has(OIDC_SCOPES=["openid", "offline_access"]),
-        "oidc-open": lambda p: p.has(OIDC_ISSUER="https://accounts.google.com"),
-        "oidc-scopes": lambda p: p.has(OIDC_SCOPES=["email"]),
+        "oidc-domains": lambda p: p.is_given(APP_OIDC_ALLOWED_DOMAINS="@example.com"),
+        "oidc-domains-email": lambda p: p.is_given(**NEEDS_EMAIL),
+        "oidc-incomplete": lambda p: p.is_given(OIDC_CLIENT_SECRET=""),
+        "oidc-issuer": lambda p: p.is_given(APP_OIDC_ISSUER="http://login.example.com"),
+        "oidc-max-age": lambda p: p.is_given(APP_OIDC_MAX_AGE_S="-1"),
+        "oidc-offline": lambda p: p.is_given(APP_OIDC_SCOPES="openid,offline_access"),
+        "oidc-open": lambda p: p.is_given(APP_OIDC_ISSUER="https://accounts.google.com"),
+        "oidc-scopes": lambda p: p.is_given(APP_OIDC_SCOPES="email"),
     }
 # What `flask check` cannot see, or what brings another fault along, and who shows it.
 ELSEWHERE = {
@@ -234,7 +226,7 @@ def test_nothing_is_found_in_a_project_without_a_fault(project: Project) -> None
     shown = project.check("--fail-level", "note")
     assert (shown.exit_code, project.found()) == (0, [])
     assert shown.output.startswith("Nothing found: every protection is on.\n")
-    assert "Exempt from CSRF: reports.csp_report" in shown.output
+    assert re.search(r"^Exempt from CSRF: .*reports\.csp_report", shown.output, re.MULTILINE)
 
 
 def test_an_unreadable_dotenv_is_told_with_the_key_that_is_missing(project: Project) -> None:

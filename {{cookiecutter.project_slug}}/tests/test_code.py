@@ -182,6 +182,21 @@ INVENTORY = {
     "app/outside/probes.py": {"ssl"},
     "app/request_id.py": {"secrets"},
     "app/security/sessions.py": {"hashlib"},  # HMAC-SHA-256: signs the session
+    "app/login/by_oidc.py": {"authlib.integrations.flask_client", "secrets"},  # nonces, tokens
+    "app/login/oidc.py": {  # tokens signed by the provider: RSA and ECDSA with SHA-2 alone
+        "authlib.common.errors",
+        "authlib.integrations.base_client",
+        "authlib.integrations.flask_client",
+        "authlib.oidc.core",
+        "joserfc",
+        "joserfc.errors",
+        "joserfc.jwk",
+        "joserfc.jwt",
+    },
+    "app/login/oidc_http.py": {
+        "authlib.integrations.base_client",
+        "authlib.integrations.requests_client",
+    },
     "app/login/accounts.py": {"hashlib"},  # SHA-256: whose guesses are counted
     "app/login/passwords.py": {"argon2", "argon2.exceptions"},  # argon2id: stored passwords
     "app/login/sessions.py": {"hashlib", "secrets"},  # a token, and SHA-256: what is stored of it

@@ -9,10 +9,10 @@ from werkzeug.test import TestResponse
 
 from app.db import db
 from app.login.models import User
-from tests.login.provider import Provider
-from tests.production import ISSUER, PROVIDER
+from tests.production import PROVIDER
+from tests.provider import Provider
 
-EMAIL = "ada@example.com"
+ISSUER, EMAIL = PROVIDER["APP_OIDC_ISSUER"], "ada@example.com"
 PUBLIC = {"login.callback", "login.backchannel_logout", "login.provider_logout"}
 PROVED_AT = "proved_at"  # the column of a session that says when its user proved who they are
 
@@ -21,7 +21,7 @@ PROVED_AT = "proved_at"  # the column of a session that says when its user prove
 def provider() -> Provider:
     """Return the provider that the settings of the tests name; it ends with the process."""
     port = urlsplit(ISSUER).port or 0
-    started = Provider(port, PROVIDER["OIDC_CLIENT_ID"], PROVIDER["OIDC_CLIENT_SECRET"])
+    started = Provider(port, PROVIDER["APP_OIDC_CLIENT_ID"], PROVIDER["OIDC_CLIENT_SECRET"])
     started.start()
     return started
 
