@@ -32,9 +32,9 @@ def types(session: nox.Session) -> None:
     """Check the types of the repository, and of the template as it lies there."""
     install_with_a_project(session, "types", "test")
     cache = {**CLEAN, "MYPY_CACHE_DIR": str(Path(session.create_tmp()).absolute() / "mypy")}
-    for directory in (".", TEMPLATE):
-        with session.chdir(directory):
-            session.run("mypy", env=cache)
+    session.run("mypy", env=cache)
+    with session.chdir(TEMPLATE):  # as the default answers make it; baked, the others are judged
+        session.run("mypy", "--exclude", "oidc", env=cache)
 
 
 @nox.session

