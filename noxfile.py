@@ -54,6 +54,14 @@ def removals(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Judge every combination of answers: nox -s matrix, or nox -s matrix -- -k caddy."""
+    install_with_a_project(session, "test")
+    variables = {**CLEAN, **OUTSIDE, **provider(session)}
+    session.run("python", "-m", "tests.matrix", *session.posargs, env=variables)
+
+
+@nox.session
 def postgresql(session: nox.Session) -> None:
     """Two workers and PostgreSQL: a throw-away server of Debian's runs the log-in's tests."""
     if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):

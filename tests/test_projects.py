@@ -9,8 +9,8 @@ from hashlib import sha256
 
 import pytest
 
+from tests.combinations import COMBINATIONS, name_of, pairs, pairwise
 from tests.conftest import CHOICES, PROVIDER, Project
-from tests.test_template import COMBINATIONS, name_of, pairs, pairwise
 
 
 def code_of(project: Project) -> str:

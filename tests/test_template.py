@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from hooks import post_gen_project as hook
+from tests.combinations import COMBINATIONS, name_of
 from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project, tracked
 
 JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
@@ -28,27 +29,6 @@ WIRED = {
     "tests/login/__init__.py",
 }
 ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}
-COMBINATIONS = [
-    dict(zip(CHOICES, options, strict=True)) for options in itertools.product(*CHOICES.values())
-]
-
-
-def pairs(answers: dict[str, str]) -> set[tuple[tuple[str, str], ...]]:
-    return set(itertools.combinations(answers.items(), 2))
-
-
-def pairwise() -> list[dict[str, str]]:
-    """Return combinations in which every two answers meet, the default one first."""
-    chosen = [COMBINATIONS[0]]
-    missing = set().union(*map(pairs, COMBINATIONS)) - pairs(chosen[0])
-    while missing:
-        chosen.append(max(COMBINATIONS, key=lambda answers: len(pairs(answers) & missing)))
-        missing -= pairs(chosen[-1])
-    return chosen
-
-
-def name_of(answers: dict[str, str]) -> str:
-    return "-".join(answers.values())
 
 
 def copied() -> Iterator[str]:
