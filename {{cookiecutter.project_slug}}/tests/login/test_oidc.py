@@ -1,0 +1,379 @@
+"""A provider that lies, stalls or is not there signs nobody in, and is believed again at once."""
+
+import secrets
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.login import oidc, oidc_http
+from app.login.models import User
+from app.login.oidc import NotCompleted, NotProved
+from tests.conftest import MakeApp
+from tests.login.by_oidc import come_back
+from tests.login.conftest import is_signed_in
+from tests.login.refusals import (
+    EVIL,
+    assert_nobody,
+    assert_refused,
+    attempt,
+    begin_anew,
+    count,
+    mend,
+    now,
+)
+from tests.provider import AGAIN, REMOVED, Provider, elliptic, faults, rsa
+from tests.provider.faults import Answer, Fault
+
+Lie = Callable[[Provider], object]
+Refuses = Callable[..., str]
+ALGORITHMS = "id_token_signing_alg_values_supported"
+HUGE = 10**400
+STEPS = {"discovery": "begin", "keys": "id-token", "token": "token", "userinfo": "userinfo"}
+
+
+@pytest.fixture
+def there(app: Flask) -> Provider:
+    """Return the provider, to be given its fault."""
+    return begin_anew(app)
+
+
+@pytest.fixture
+def refuses(app: Flask, there: Provider, capfd: pytest.CaptureFixture[str]) -> Refuses:
+    """Return a function that signs in, sees it refused and then work; it returns the reason."""
+
+    def look(rule: str, kind: type[NotProved] | type[NotCompleted] = NotProved) -> str:
+        client = app.test_client()
+        why = assert_refused(app, capfd, attempt(client), kind, rule)
+        assert not any(asked.path.startswith(AGAIN) for asked in there.asked)
+        assert count(app, User) == 0
+        assert_nobody(app, client)
+        return why
+
+    return look
+
+
+def once_more(app: Flask, client: FlaskClient) -> bool:
+    """Sign in, in a browser that is signed in as somebody else or not at all; return whether."""
+    client.delete_cookie("__Host-session", domain="app.example.com")
+    return attempt(client).status_code == 303 and is_signed_in(client)
+
+
+# -- Who has signed the ID token
+
+
+def published(there: Provider) -> dict[str, object]:
+    """Return the one key that the provider publishes, to be changed."""
+    (key,) = there.keys
+    assert isinstance(key, dict)
+    return key
+
+
+def with_a_secret(there: Provider, secret: bytes) -> None:
+    """Sign with a secret that others know, which the provider publishes and allows."""
+    there.signer, there.header["alg"] = secret, "HS256"
+    there.discovery[ALGORITHMS] = ["HS256", "ES256"]
+    k = urlsafe_b64encode(secret).decode().rstrip("=")
+    there.keys.append({"kty": "oct", "k": k, "kid": there.kid, "alg": "HS256"})
+
+
+def with_a_key_of_its_own(there: Provider) -> None:
+    there.signer = mine = elliptic()
+    there.header["jwk"] = mine.as_dict(private=False)
+
+
+FORGED: Mapping[str, Lie] = {
+    "signature broken": lambda there: there.token.update(id_token=faults.broken),
+    "alg none": lambda there: there.header.update(alg="none"),
+    "alg None": lambda there: there.header.update(alg="None"),
+    "alg none, which discovery allows": lambda there: (
+        there.header.update(alg="none"),
+        there.discovery.update({ALGORITHMS: ["none", "ES256"]}),
+    ),
+    "HS256 with the secret": lambda there: with_a_secret(there, there.client_secret.encode()),
+    "HS256 with the key": lambda there: with_a_secret(there, there.key.as_pem(private=False)),
+    "another key of that name": lambda there: vars(there).update(signer=elliptic()),
+    "an unknown kid": lambda there: there.header.update(kid=EVIL),
+    "a key in the token": with_a_key_of_its_own,
+    "a key for encryption": lambda there: published(there).update(use="enc"),
+    "no keys": lambda there: there.keys.clear(),
+    "another key published": lambda there: there.keys.__setitem__(0, there.public(elliptic())),
+    "crit": lambda there: there.header.update(crit=["evil"], evil=1),
+    "crit that is no list": lambda there: there.header.update(crit=5),
+    "crit of odd things": lambda there: there.header.update(crit=[{}]),
+    "typ logout+jwt": lambda there: there.header.update(typ="logout+jwt"),
+    "typ at+jwt": lambda there: there.header.update(typ="at+jwt"),
+    "typ that is no text": lambda there: there.header.update(typ=["JWT"]),
+    "ID token that is no token": lambda there: there.token.update(id_token=EVIL),
+    "ID token of five parts": lambda there: there.token.update(id_token="a.b.c.d.e"),  # noqa: S106
+    "ID token of nothing": lambda there: there.token.update(id_token=".."),  # noqa: S106
+}
+
+
+@pytest.mark.parametrize("lie", FORGED.values(), ids=FORGED)
+def test_a_forged_token_signs_nobody_in(there: Provider, refuses: Refuses, lie: Lie) -> None:
+    lie(there)
+    refuses("id-token")
+
+
+@pytest.mark.parametrize("token", [REMOVED, None, "", 5, ["x"], {"x": 1}, True])
+def test_a_missing_token_signs_nobody_in(
+    there: Provider, refuses: Refuses, token: object
+) -> None:
+    there.token["id_token"] = token
+    refuses("token")
+
+
+@pytest.mark.parametrize("padded", ["", "A" * 171 + "A"])
+def test_a_short_key_proves_nothing(
+    app: Flask, there: Provider, capfd: pytest.CaptureFixture[str], padded: str
+) -> None:
+    there.rotate(rsa(1024))
+    published(there)["n"] = f"{padded}{published(there)['n']}"
+    client = app.test_client()
+    assert assert_refused(app, capfd, attempt(client), NotProved, "id-token") == "no key"
+    there.rotate(rsa(2048))
+    assert_nobody(app, client)
+
+
+def test_keys_change_between_sign_ins(app: Flask, there: Provider) -> None:
+    client = app.test_client()
+    for key in (elliptic(), rsa(2048), elliptic()):
+        there.rotate(key)
+        there.discovery[ALGORITHMS] = ["ES256", "RS256"]
+        assert once_more(app, client)
+
+
+def test_a_key_that_nobody_knows_hides_no_other(app: Flask, there: Provider) -> None:
+    for strange in (
+        {"kty": "AKP", "kid": "new", "alg": "ML-DSA-44", "pub": "AAAA"},
+        {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA"},
+        {"kty": "RSA", "n": 5, "e": []},
+        {"kty": ["EC"]},
+        {"kty": "EC", "use": []},
+        {"kty": "RSA", "n": "AAAA", "e": "AAAA", "key_ops": 5},
+        *(5, None, "key", [], {}),
+    ):
+        there.keys.insert(0, strange)
+    assert once_more(app, app.test_client())
+
+
+def test_keys_that_were_gone_are_back(app: Flask, there: Provider) -> None:
+    client, keys = app.test_client(), there.keys
+    for gone in ([], "keys", None, {"keys": []}):
+        app.extensions["oidc"].forget()
+        vars(there).update(keys=gone)
+        assert attempt(client).status_code == 502
+        vars(there).update(keys=keys)
+        assert once_more(app, client)
+
+
+# -- What it says
+
+
+CLAIMS: Mapping[str, Mapping[str, object]] = {
+    "expired": {"exp": lambda exp: exp - 361},
+    "not yet valid": {"nbf": now() + 3_600},
+    "of the future": {"iat": now() + 3_600},
+    "no exp": {"exp": REMOVED},
+    "no iat": {"iat": REMOVED},
+    "no iss": {"iss": REMOVED},
+    "another iss": {"iss": "https://evil.example"},
+    "iss with a slash": {"iss": lambda iss: f"{iss}/"},
+    "iss in a list": {"iss": lambda iss: [iss]},
+    "no aud": {"aud": REMOVED},
+    "another aud": {"aud": "evil"},
+    "aud of others": {"aud": ["evil", "other"]},
+    "aud of others and us": {"aud": lambda aud: [aud, "evil"]},
+    "aud of others and us, azp us": {"aud": lambda aud: [aud, "evil"], "azp": "the-client"},
+    "aud of another, azp us": {"aud": "evil", "azp": "the-client"},
+    "aud is us twice": {"aud": lambda aud: [aud, aud]},
+    "azp of another": {"azp": "evil"},
+    "no nonce": {"nonce": REMOVED},
+    "another nonce": {"nonce": "evil"},
+    "nonce in other letters": {"nonce": lambda nonce: nonce.swapcase()},
+    "no nonce, and says so": {"nonce": REMOVED, "nonce_supported": False},
+    "no sub": {"sub": REMOVED},
+    "sub too long": {"sub": "x" * 256},
+    "sub of controls": {"sub": "ada\x00"},
+    "sub of two lines": {"sub": "ada\n"},
+    "sub with a blank": {"sub": "ada lovelace"},
+    "sub outside of ASCII": {"sub": "ad\u0430"},
+    "sub of no character": {"sub": "\ud800"},
+    "sid too long": {"sid": "x" * 256},
+    "acr too long": {"acr": "x" * 256},
+    "acr of no character": {"acr": "\ud800"},
+    "at_hash of another": {"at_hash": "evil"},
+    "at_hash of nothing": {"at_hash": ""},
+    "at_hash outside of ASCII": {"at_hash": "\u00e9"},
+    "auth_time of the future": {"auth_time": now() + 3_600},
+    "auth_time before time": {"auth_time": -1},
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS.values(), ids=CLAIMS)
+def test_a_wrong_claim_signs_nobody_in(
+    there: Provider, refuses: Refuses, claims: Mapping[str, object]
+) -> None:
+    there.claims.update(claims)
+    refuses("id-token")
+
+
+ODD: Mapping[str, object] = {
+    "list": ["x"],
+    "object": {"x": 1},
+    "true": True,
+    "huge": HUGE,
+    "NaN": float("nan"),
+    "null": None,
+    "empty": "",
+}
+# What a claim that need not be there may be; a token that never ends is the provider's own affair.
+HARMLESS = {("exp", "huge")} | {
+    *((claim, "null") for claim in ("azp", "sid", "acr", "at_hash", "auth_time", "amr")),
+    *(("amr", odd) for odd in ("list", "empty")),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "claim",
+    "iss aud exp iat nbf nonce sub azp at_hash acr sid auth_time amr".split(),
+)
+def test_a_claim_of_another_type_signs_nobody_in(
+    app: Flask, there: Provider, refuses: Refuses, claim: str, odd: str
+) -> None:
+    there.claims[claim] = ODD[odd]
+    if (claim, odd) in HARMLESS:
+        assert once_more(app, app.test_client())
+    else:
+        refuses("id-token")
+
+
+@pytest.mark.parametrize("payload", [5, "text", None, [["sub", "ada"]], True])
+def test_claims_that_are_no_object_sign_nobody_in(
+    there: Provider, refuses: Refuses, payload: object
+) -> None:
+    there.token["id_token"] = there.signed(payload)
+    refuses("id-token")
+
+
+def test_what_is_right_is_believed(app: Flask, there: Provider) -> None:
+    for claims in (
+        {"aud": lambda aud: [aud]},
+        {"azp": "the-client"},
+        {"exp": lambda exp: exp - 300 - 30},  # two clocks may differ
+        {"iat": now() + 30, "nbf": now() + 30},
+        {"sub": "x" * 255},
+        {"sub": "!auth0|{~}"},
+        {"at_hash": REMOVED},
+    ):
+        mend(there)
+        there.claims.update(claims)
+        assert once_more(app, app.test_client()), claims
+
+
+# -- How it answers
+
+
+def altogether(change: Callable[[Answer], Answer]) -> Fault:
+    """Answer so that only what is changed tells that something is wrong."""
+    return lambda answer: iter((change(answer).raw,))
+
+
+TRANSPORT: Mapping[str, Fault] = {
+    "dropped": faults.dropped(),
+    "cut": faults.cut(),
+    "moved": faults.moved(),
+    "moved for ever": faults.moved(308),
+    "moved by POST": faults.moved(302),
+    "huge": faults.huge(),
+    "bomb": faults.bomb(),
+    "deep": faults.deep(),
+    "not JSON": faults.instead(EVIL, content_type="text/html"),
+    "no text": faults.instead(b"\xff\xfe{}"),
+    "nothing": faults.instead(b""),
+    "a list": faults.instead([EVIL]),
+    "a text": faults.instead('"evil"'),
+    "null": faults.instead("null"),
+    "an error": faults.instead({"error": EVIL, "error_description": EVIL}, 400),
+    "good with 500": altogether(lambda answer: replace(answer, status=500)),
+    "good with 404": altogether(lambda answer: replace(answer, status=404)),
+    "no HTTP": lambda _: iter((b"evil\r\n\r\n",)),
+    "headers for ever": lambda _: iter((b"HTTP/1.1 200 OK\r\n", b"X-Evil: x\r\n" * 100_000)),
+    "a status that is none": lambda _: iter((b"HTTP/1.1 999 Evil\r\n\r\n{}",)),
+    "another encoding": lambda answer: iter(
+        (replace(answer, headers={"Content-Encoding": "gzip"}).raw,)
+    ),
+    "a size that is none": lambda _: iter((b"HTTP/1.1 200 OK\r\nContent-Length: evil\r\n\r\n{",)),
+    "two sizes": lambda _: iter(
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",)
+    ),
+    "chunks that are none": lambda _: iter(
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nevil\r\n{}\r\n",)
+    ),
+}
+IN_TIME: Mapping[str, Fault] = {
+    "slow": faults.slow(60),
+    "drips its head": faults.drip(0.1, "head"),
+    "drips its body": faults.drip(0.1),
+}
+
+
+@pytest.mark.parametrize("fault", TRANSPORT)
+@pytest.mark.parametrize("endpoint", STEPS)
+def test_a_bad_answer_signs_nobody_in(
+    there: Provider, refuses: Refuses, endpoint: str, fault: str
+) -> None:
+    there.claims["email"] = REMOVED  # so that the userinfo endpoint is asked
+    there.faults[endpoint] = TRANSPORT[fault]
+    since = time.monotonic()
+    refuses(STEPS[endpoint])
+    assert time.monotonic() - since < 20
+    assert len(there.asked) < 10
+
+
+@pytest.mark.parametrize("fault", IN_TIME)
+@pytest.mark.parametrize("endpoint", STEPS)
+def test_an_answer_that_takes_too_long_signs_nobody_in(
+    app: Flask,
+    there: Provider,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    fault: str,
+) -> None:
+    there.claims["email"] = REMOVED
+    there.faults[endpoint] = IN_TIME[fault]
+    client, since = app.test_client(), time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(oidc_http, "ANSWER_S", 0.5)
+        patch.setattr(oidc_http, "WHOLE_ANSWER_S", 1)
+        answer = attempt(client)
+    assert time.monotonic() - since < 10
+    assert_refused(app, capfd, answer, NotProved, STEPS[endpoint])
+    assert_nobody(app, client)
+
+
+def test_no_worker_waits_longer_than_a_visitor() -> None:
+    assert 0 < oidc_http.ANSWER_S <= oidc_http.WHOLE_ANSWER_S <= 15
+
+
+def test_a_provider_that_is_gone_comes_back(
+    app: Flask, there: Provider, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = app.test_client()
+    sent = client.get("/login")
+    there.stop()
+    try:
+        assert_refused(app, capfd, come_back(client, sent), NotProved, "token")
+        assert_refused(app, capfd, client.get("/login"), NotProved, "begin")
+    finally:
+        there.start()
+    assert_nobody(app, client)
