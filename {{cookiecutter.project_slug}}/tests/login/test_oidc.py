@@ -1,7 +1,5 @@
 """A provider that lies, stalls or is not there signs nobody in, and is believed again at once."""
 
-import secrets
-import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
@@ -123,9 +121,7 @@ def test_a_forged_token_signs_nobody_in(there: Provider, refuses: Refuses, lie: 
 
 
 @pytest.mark.parametrize("token", [REMOVED, None, "", 5, ["x"], {"x": 1}, True])
-def test_a_missing_token_signs_nobody_in(
-    there: Provider, refuses: Refuses, token: object
-) -> None:
+def test_a_missing_token_signs_nobody_in(there: Provider, refuses: Refuses, token: object) -> None:
     there.token["id_token"] = token
     refuses("token")
 
@@ -151,6 +147,7 @@ def test_keys_change_between_sign_ins(app: Flask, there: Provider) -> None:
 
 
 def test_a_key_that_nobody_knows_hides_no_other(app: Flask, there: Provider) -> None:
+    strange: object
     for strange in (
         {"kty": "AKP", "kid": "new", "alg": "ML-DSA-44", "pub": "AAAA"},
         {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA"},
@@ -166,6 +163,7 @@ def test_a_key_that_nobody_knows_hides_no_other(app: Flask, there: Provider) -> 
 
 def test_keys_that_were_gone_are_back(app: Flask, there: Provider) -> None:
     client, keys = app.test_client(), there.keys
+    gone: object
     for gone in ([], "keys", None, {"keys": []}):
         app.extensions["oidc"].forget()
         vars(there).update(keys=gone)
@@ -236,7 +234,7 @@ ODD: Mapping[str, object] = {
 }
 # What a claim that need not be there may be; a token that never ends is the provider's own affair.
 HARMLESS = {("exp", "huge")} | {
-    *((claim, "null") for claim in ("azp", "sid", "acr", "at_hash", "auth_time", "amr")),
+    *((claim, "null") for claim in ("sid", "auth_time", "amr")),
     *(("amr", odd) for odd in ("list", "empty")),
 }
 
@@ -377,3 +375,219 @@ def test_a_provider_that_is_gone_comes_back(
     finally:
         there.start()
     assert_nobody(app, client)
+
+
+# -- What it says of itself
+
+
+METADATA: Mapping[str, Mapping[str, object]] = {
+    "another issuer": {"issuer": "https://evil.example"},
+    "issuer with a slash": {"issuer": lambda issuer: f"{issuer}/"},
+    "issuer in capitals": {"issuer": lambda issuer: issuer.upper()},
+    "no issuer": {"issuer": REMOVED},
+    "issuer in a list": {"issuer": lambda issuer: [issuer]},
+    "no authorization_endpoint": {"authorization_endpoint": REMOVED},
+    "no token_endpoint": {"token_endpoint": REMOVED},
+    "no jwks_uri": {"jwks_uri": REMOVED},
+    "algorithms none": {ALGORITHMS: ["none"]},
+    "algorithms HS256": {ALGORITHMS: ["HS256", "HS512", "none", "dir", "RSA1_5"]},
+    "algorithms of nothing": {ALGORITHMS: []},
+    "algorithms a text": {ALGORITHMS: "ES256"},
+    "algorithms odd": {ALGORITHMS: [5, None, ["ES256"], {}, "es256", "ES256K ", "xES256"]},
+}
+ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+)
+UNSAFE = (
+    "http://evil.example/",
+    "//evil.example/",
+    "/token",
+    "ftp://localhost/",
+    "file://localhost/etc/passwd",
+    "javascript://localhost/%0aalert(1)",
+    "http://evil.example\\@localhost/",
+    "http://localhost.evil.example/",
+    "http://localhost@evil.example/",
+    "http://127.0.0.1.evil.example/",
+    "http://[::1/",
+    "https:///token",
+    "https://evil.example/\r\nSet-Cookie: a=b",
+    "https://evil.example/\ud800",
+    "https://evil.example/ x",
+    " https://evil.example/",
+    "https://\u2100/",
+)
+
+
+@pytest.mark.parametrize("members", METADATA.values(), ids=METADATA)
+def test_wrong_metadata_sends_nobody_anywhere(
+    there: Provider, refuses: Refuses, members: Mapping[str, object]
+) -> None:
+    there.discovery.update(members)
+    refuses("begin")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_nothing_goes_where_others_can_listen(
+    app: Flask, there: Provider, capfd: pytest.CaptureFixture[str], endpoint: str
+) -> None:
+    client = app.test_client()
+    for url in UNSAFE:
+        there.discovery[endpoint] = url
+        assert assert_refused(app, capfd, client.get("/login"), NotProved, "begin") == "not https"
+    assert {asked.endpoint for asked in there.asked} == {"discovery"}
+    assert_nobody(app, client)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"verify": False, "cert": "/etc/passwd", "trust_env": False, "max_redirects": 30},
+        {"proxies": {"http": "http://127.0.0.1:9", "https": "http://127.0.0.1:9"}},
+        {"headers": {"Authorization": "evil"}, "auth": ["evil", "evil"], "hooks": {"response": 5}},
+        {"scope": "evil", "response_type": "token", "code_challenge_method": "plain"},
+        {"code_challenge_methods_supported": ["plain"], "grant_type": "password"},
+        {"client_id": "evil", "client_secret": "evil", "redirect_uri": "https://evil.example"},
+        {"_loaded_at": 1e18, "jwks": {"keys": []}, "default_timeout": 0, "token": {"x": 1}},
+        {"token_endpoint_auth_method": "none", "leeway": -1, "state": "evil", "nonce": "evil"},
+        {"request_uri": "https://evil.example", "authorize_params": {"scope": "evil"}},
+    ],
+)
+def test_metadata_decide_nothing_else(
+    app: Flask, there: Provider, hostile: Mapping[str, object]
+) -> None:
+    there.discovery.update(hostile)
+    client = app.test_client()
+    sent = client.get("/login")
+    assert "evil" not in sent.headers["Location"]
+    assert come_back(client, sent).status_code == 303
+    assert is_signed_in(client)
+    (asked,) = there.requests("token")
+    assert asked.headers["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("methods", "basic"),
+    [(["client_secret_post"], False), (["none", "client_secret_basic"], True), (None, True)],
+)
+def test_the_secret_goes_as_the_provider_wants_it(
+    app: Flask, there: Provider, methods: object, basic: bool
+) -> None:
+    there.discovery["token_endpoint_auth_methods_supported"] = methods
+    assert once_more(app, app.test_client())
+    (asked,) = there.requests("token")
+    assert ("Authorization" in asked.headers, "client_secret" in asked.form) == (basic, not basic)
+
+
+def test_metadata_and_keys_are_asked_once(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> tuple[int, int]:
+        return len(there.requests("discovery")), len(there.requests("keys"))
+
+    client = app.test_client()
+    for _ in range(4):
+        assert once_more(app, client)
+    assert asked() == (1, 1)
+    later = time.monotonic() + oidc.KEPT_S
+    monkeypatch.setattr(oidc, "time", SimpleNamespace(monotonic=lambda: later))
+    for _ in range(2):
+        assert once_more(app, client)
+    assert asked() == (2, 2)
+    there.claims["iss"] = EVIL
+    assert attempt(client).status_code == 502
+    there.claims.clear()
+    assert asked() == (2, 2)
+    assert once_more(app, client)
+    assert asked() == (3, 3)
+
+
+def test_another_application_has_a_provider_of_its_own(
+    app: Flask, there: Provider, make_app: MakeApp
+) -> None:
+    other = make_app(OIDC_ISSUER=f"{there.issuer}/other", OIDC_CLIENT_ID="another")
+    assert once_more(app, app.test_client())
+    assert other.test_client().get("/login").status_code == 502  # that is not what it is called
+    assert once_more(app, app.test_client())
+
+
+# -- Anything at all
+
+
+ANYTHING: tuple[object, ...] = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), HUGE, -HUGE, 0.5, -0.0, 1e308, 5e-324),
+    *(float("nan"), float("inf"), float("-inf")),
+    *(
+        "",
+        " ",
+        "\x00",
+        "\r\n",
+        "\ud800",
+        "\U0010ffff",
+        "\u202e",
+        "evil",
+        "x" * 5_000,
+        "null",
+        "true",
+    ),
+    *("%s%n", "{{7*7}}", "' OR 1=1 --", "../../etc/passwd", "https://", "http://[", "data:,", "::"),
+    *([], {}, [[]], [None], [{}], {"": ""}, {"x": [1]}, ["x"] * 100, [1e308], [True], [["ES256"]]),
+)
+MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "claims": (
+        *("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "at_hash", "acr", "amr"),
+        *("auth_time", "sid", "email", "email_verified", "events", ""),
+    ),
+    "header": ("alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c", "x5u", "cty", "enc", "zip"),
+    "token": (
+        "access_token",
+        "token_type",
+        "id_token",
+        "error",
+        "expires_in",
+        "expires_at",
+        "scope",
+    ),
+    "userinfo": ("sub", "email", "email_verified", "error", ""),
+    "discovery": (
+        "issuer",
+        *ENDPOINTS,
+        ALGORITHMS,
+        "authorization_response_iss_parameter_supported",
+        "token_endpoint_auth_methods_supported",
+        "code_challenge_methods_supported",
+        "jwks",
+        "verify",
+        "proxies",
+    ),
+    "key": ("kty", "crv", "x", "y", "kid", "use", "alg", "key_ops", "d", "x5c", "n", "e", "k"),
+}
+
+
+@pytest.mark.parametrize("part", MEMBERS)
+def test_nothing_that_a_provider_says_breaks_us(app: Flask, there: Provider, part: str) -> None:
+    key, kid, seen = there.key, there.kid, set()
+    for member in MEMBERS[part]:
+        for value in ANYTHING:
+            there.behave()
+            there.rotate(key, kid)
+            app.extensions["rate_limits"].reset()
+            app.extensions["oidc"].forget()
+            if part == "userinfo":
+                there.claims["email"] = REMOVED
+            changed = published(there) if part == "key" else getattr(there, part)
+            changed[member] = value
+            client = app.test_client()
+            sent = client.get("/login")
+            answer, there_too = sent, sent.headers.get("Location", "").startswith(there.issuer)
+            if there_too:
+                answer = come_back(client, sent)
+            assert answer.status_code in (303, 502), (member, value)
+            seen.add(answer.status_code)
+    assert seen == {303, 502}
+    mend(there)
+    assert once_more(app, app.test_client())
