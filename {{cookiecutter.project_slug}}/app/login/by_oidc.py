@@ -129,11 +129,14 @@ def callback() -> ResponseReturnValue:
     _demand(proof, begun)
     user = _account(proof)
     proved_at = min(now(), now() if proof.proved_at is None else proof.proved_at)
+    others = session[PENDING]
     entered = sessions.start(
         user, proved_at=proved_at, acr=proof.acr, sid=proof.sid, id_token=proof.id_token
     )
     if not entered:
         raise refusal("disabled", f"account {user.id}", NotAllowed)
+    if others:
+        session[PENDING] = others  # another tab is at the provider
     events.record("login", user=user.id)
     return redirect(begun["next"], 303)
 

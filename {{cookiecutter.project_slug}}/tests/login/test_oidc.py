@@ -519,75 +519,47 @@ def test_another_application_has_a_provider_of_its_own(
 
 
 ANYTHING: tuple[object, ...] = (
-    *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), HUGE, -HUGE, 0.5, -0.0, 1e308, 5e-324),
+    *(None, True, False, 0, -1, 2**31, 2**63, HUGE, -HUGE, 0.5, 1e308),
     *(float("nan"), float("inf"), float("-inf")),
-    *(
-        "",
-        " ",
-        "\x00",
-        "\r\n",
-        "\ud800",
-        "\U0010ffff",
-        "\u202e",
-        "evil",
-        "x" * 5_000,
-        "null",
-        "true",
-    ),
-    *("%s%n", "{{7*7}}", "' OR 1=1 --", "../../etc/passwd", "https://", "http://[", "data:,", "::"),
-    *([], {}, [[]], [None], [{}], {"": ""}, {"x": [1]}, ["x"] * 100, [1e308], [True], [["ES256"]]),
+    *("", " ", "\x00", "\r\n", "\ud800", "\U0010ffff", "\u202e", "evil", "x" * 5_000, "null"),
+    *("%s%n", "' OR 1=1 --", "../../etc/passwd", "https://", "http://[", "data:,", "::"),
+    *([], {}, [[]], [None], [{}], {"": ""}, {"x": [1]}, ["x"] * 100, [["ES256"]]),
 )
-MEMBERS: Mapping[str, tuple[str, ...]] = {
-    "claims": (
-        *("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "at_hash", "acr", "amr"),
-        *("auth_time", "sid", "email", "email_verified", "events", ""),
-    ),
-    "header": ("alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c", "x5u", "cty", "enc", "zip"),
-    "token": (
-        "access_token",
-        "token_type",
-        "id_token",
-        "error",
-        "expires_in",
-        "expires_at",
-        "scope",
-    ),
-    "userinfo": ("sub", "email", "email_verified", "error", ""),
-    "discovery": (
-        "issuer",
-        *ENDPOINTS,
-        ALGORITHMS,
-        "authorization_response_iss_parameter_supported",
-        "token_endpoint_auth_methods_supported",
-        "code_challenge_methods_supported",
-        "jwks",
-        "verify",
-        "proxies",
-    ),
-    "key": ("kty", "crv", "x", "y", "kid", "use", "alg", "key_ops", "d", "x5c", "n", "e", "k"),
+MEMBERS: Mapping[str, str] = {
+    "claims": "iss sub aud exp iat nonce acr sid auth_time at_hash email email_verified",
+    "header": "alg kid typ crit b64",
+    "token": "access_token token_type error",
+    "userinfo": "sub email",
+    "discovery": f"""
+        issuer authorization_endpoint token_endpoint jwks_uri end_session_endpoint {ALGORITHMS}
+        authorization_response_iss_parameter_supported token_endpoint_auth_methods_supported
+    """,
+    "key": "kty crv x kid use key_ops",
 }
 
 
 @pytest.mark.parametrize("part", MEMBERS)
-def test_nothing_that_a_provider_says_breaks_us(app: Flask, there: Provider, part: str) -> None:
-    key, kid, seen = there.key, there.kid, set()
-    for member in MEMBERS[part]:
+def test_nothing_that_a_provider_says_breaks_us(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    known, key, kid, seen = app.extensions["oidc"], there.key, there.kid, set()
+    forget = known.forget if part == "discovery" else lambda: known.server_metadata.pop("jwks", 0)
+    monkeypatch.setattr(known, "forget", lambda: None)  # quicker: each would be asked for anew
+    for member in MEMBERS[part].split():
         for value in ANYTHING:
             there.behave()
             there.rotate(key, kid)
             app.extensions["rate_limits"].reset()
-            app.extensions["oidc"].forget()
+            if part in ("discovery", "key"):
+                forget()
             if part == "userinfo":
                 there.claims["email"] = REMOVED
             changed = published(there) if part == "key" else getattr(there, part)
             changed[member] = value
-            client = app.test_client()
-            sent = client.get("/login")
-            answer, there_too = sent, sent.headers.get("Location", "").startswith(there.issuer)
-            if there_too:
-                answer = come_back(client, sent)
+            answer = attempt(app.test_client())
             assert answer.status_code in (303, 502), (member, value)
             seen.add(answer.status_code)
-    assert seen == {303, 502}
+    assert 502 in seen
+    monkeypatch.undo()
     mend(there)
     assert once_more(app, app.test_client())
