@@ -237,8 +237,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
             if name is None or (subject is None and sid is None):
                 raise InvalidClaimError("sub")
         except FAULTS as error:
-            events.record("logout-refused", rule="oidc:logout-token", why=_why(error))
-            raise NotCompleted from None
+            raise logout_refusal(_why(error)) from None
         return Ended(subject, sid, int(claims["iat"]), name)
 
     def leave(self, id_token: str, back: str) -> str:
@@ -288,6 +287,12 @@ def refusal(step: str, why: str, kind: type[HTTPException] = NotCompleted) -> HT
     """Record that a sign-in has failed; return what to raise."""
     events.record("login-failed", rule=f"oidc:{step}", why=why)
     return kind()
+
+
+def logout_refusal(why: str) -> HTTPException:
+    """Record that a logout token ends nothing; return what to raise."""
+    events.record("logout-refused", rule="oidc:logout-token", why=why)
+    return NotCompleted()
 
 
 def known_error(code: str) -> str:

@@ -4,6 +4,7 @@ import random
 import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
+from app import env_file
 from app.db import db
 from app.login import by_oidc
 from app.login.models import LoginSession, User
@@ -29,8 +31,9 @@ from tests.login.refusals import (
     count,
     now,
 )
-from tests.production import HOST, ORIGIN, PROVIDER
+from tests.production import HOST, ORIGIN, PROVIDER, VARIABLES
 from tests.provider import REMOVED, Provider
+from tests.servers import ask, copy, free_port, served
 
 Log = pytest.CaptureFixture[str]
 BITS = 5.9  # of a letter or digit that is drawn
@@ -588,6 +591,20 @@ def test_another_tab_is_all_that_stays(app: Flask, there: Provider) -> None:
 
 
 # -- Before there is a provider
+
+
+def test_development_begins_without_a_provider(tmp_path: Path) -> None:
+    root, port = copy(tmp_path / "clone"), free_port()
+    env_file.create(str(root / ".env"))
+    unset = {**dict.fromkeys(PROVIDER, ""), "DATABASE_URL": ""}
+    command = ("flask", "run", "--debug", "--no-reload", "--port", str(port))
+    with served(port, *command, variables={**VARIABLES, **unset}, root=root):
+        assert ask(port, "GET", "/")[0] == 200
+        status, _, page = ask(port, "GET", "/login")
+        assert (status, "No provider is named yet: see docs/providers.md." in page) == (503, True)
+        assert ask(port, "GET", "/auth/callback?state=x&code=x")[0] == 400
+        assert ask(port, "GET", "/logged-out")[0] == 200
+        assert ask(port, "GET", "/auth/provider-logout")[0] == 303
 
 
 def test_production_refuses_without_a_provider(make_app: MakeApp) -> None:
