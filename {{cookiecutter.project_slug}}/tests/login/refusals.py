@@ -12,11 +12,12 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.db import Model, db
-from app.login.models import EndedSession, LoginSession, LogoutToken
+from app.login.models import EndedSession, LoginSession, LogoutToken, User
+from app.login.oidc import NotProved
 from tests.login.by_oidc import come_back, provider
 from tests.login.conftest import is_signed_in, without_ids
 from tests.production import ORIGIN
-from tests.provider import Provider
+from tests.provider import AGAIN, Provider
 
 EVIL = "<script>evil</script>"  # what a provider or an attacker would like to have in a page
 
@@ -95,3 +96,28 @@ def assert_nobody(app: Flask, client: FlaskClient) -> None:
     assert attempt(client).status_code == 303
     assert is_signed_in(client)
     assert count(app) == 1
+
+
+def assert_signs_nobody_in(
+    app: Flask, there: Provider, capfd: pytest.CaptureFixture[str], rule: str
+) -> str:
+    """Sign in at a provider that is at fault: see it refused, and work right after; return why."""
+    client = app.test_client()
+    why = assert_refused(app, capfd, attempt(client), NotProved, rule)
+    assert not any(asked.path.startswith(AGAIN) for asked in there.asked)  # where redirects lead
+    assert count(app, User) == 0
+    assert_nobody(app, client)
+    return why
+
+
+def enters(app: Flask) -> bool:
+    """Return whether a sign-in in a new browser does work."""
+    client = app.test_client()
+    return attempt(client).status_code == 303 and is_signed_in(client)
+
+
+def published(there: Provider) -> dict[str, object]:
+    """Return the one key that the provider publishes, to be changed."""
+    (key,) = there.keys
+    assert isinstance(key, dict)
+    return key

@@ -102,12 +102,12 @@ def test_nothing_is_drawn_twice(app: Flask, there: Provider) -> None:
 
 def test_what_the_settings_demand_is_asked(there: Provider, make_app: MakeApp) -> None:
     app = make_app(
-        OIDC_REQUIRED_ACR="urn:two factors",
+        OIDC_REQUIRED_ACR="urn:two-factors",
         OIDC_MAX_AGE_S=3600,
         OIDC_SCOPES=["openid", "profile email"],
     )
     asked = sent_with(app.test_client().get("/login"))
-    assert (asked["acr_values"], asked["max_age"]) == ("urn:two factors", "3600")
+    assert (asked["acr_values"], asked["max_age"]) == ("urn:two-factors", "3600")
     assert asked["scope"] == "openid profile email"
 
 
