@@ -53,7 +53,7 @@ def _ended_after(seconds: float, connection: HTTPConnection) -> Iterator[None]:
     """Hang up after so many seconds."""
 
     def hang_up() -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # it may just have ended by itself
             connection.sock.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, hang_up)

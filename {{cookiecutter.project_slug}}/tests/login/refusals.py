@@ -105,6 +105,7 @@ def assert_signs_nobody_in(
     client = app.test_client()
     why = assert_refused(app, capfd, attempt(client), NotProved, rule)
     assert not any(asked.path.startswith(AGAIN) for asked in there.asked)  # where redirects lead
+    assert len(there.asked) <= 6  # nor is anything tried over and over
     assert count(app, User) == 0
     assert_nobody(app, client)
     return why

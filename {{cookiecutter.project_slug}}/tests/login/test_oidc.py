@@ -1,5 +1,6 @@
 """A provider that lies signs nobody in, and is believed again as soon as it does not."""
 
+import itertools
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
@@ -379,6 +380,22 @@ def test_metadata_and_keys_are_asked_once(
     assert asked() == (2, 2)
     assert enters(app)
     assert asked() == (3, 3)
+
+
+def test_another_thread_forgets_what_this_one_reads(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, moments = app.extensions["oidc"], itertools.count(1)
+
+    def meanwhile() -> float:
+        known.forget()
+        return next(moments) * 0.001
+
+    assert enters(app)
+    known.server_metadata["_loaded_at"] = 0
+    monkeypatch.setattr(oidc, "time", SimpleNamespace(monotonic=meanwhile))
+    for _ in range(3):
+        assert enters(app)
 
 
 def test_another_application_has_a_provider_of_its_own(

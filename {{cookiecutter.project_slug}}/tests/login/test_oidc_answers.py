@@ -95,7 +95,6 @@ def test_a_bad_answer_signs_nobody_in(
     since = time.monotonic()
     assert_signs_nobody_in(app, there, capfd, STEPS[endpoint])
     assert time.monotonic() - since < 20
-    assert len(there.asked) < 10
 
 
 @pytest.mark.parametrize("fault", IN_TIME)
