@@ -23,13 +23,19 @@ CHOICES: dict[str, list[str]] = {
     question: options for question, options in ANSWERS.items() if isinstance(options, list)
 }
 LONG_S = 300
+# What a project that signs in at a provider needs to start; nothing asks this one.
+PROVIDER = {
+    "APP_OIDC_ISSUER": "https://login.example.com",
+    "APP_OIDC_CLIENT_ID": "my-secure-app",
+    "OIDC_CLIENT_SECRET": "0123456789abcdef" * 2,
+}
 LEFT_BY_TOOLS = ("__pycache__", ".venv", ".nox", ".*_cache", "*.egg-info", "uv.lock", "instance")
 
 # What the developer's shell or CI holds must not decide what a baked project does.
 CLEAN = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith(("APP_", "FLASK_", "SECRET_KEY", "PYTEST_"))
+    if not name.startswith(("APP_", "FLASK_", "OIDC_CLIENT", "SECRET_KEY", "PYTEST_"))
 }
 
 

