@@ -47,6 +47,10 @@ class User(Model):
         """Return how pages and commands call it."""
         return self.email or f"{self.subject} of {self.issuer}"
 
+    def full_name(self) -> str:
+        """Return how the command line tells it from every other."""
+        return f"{self.subject} of {self.issuer}  {self.email or ''}".rstrip()
+
 
 class LoginSession(Model):
     """One browser in which a user is signed in; the token itself is in its cookie alone."""

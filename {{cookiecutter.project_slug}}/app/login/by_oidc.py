@@ -37,11 +37,11 @@ from .oidc import (
     LEEWAY_S,
     LOGOUT_TOKEN_S,
     NotAllowed,
-    NotCompleted,
     NotProved,
     Proof,
     Provider,
     known_error,
+    logout_refusal,
     refusal,
 )
 from .oidc_http import is_private
@@ -61,7 +61,7 @@ MOST_PENDING = 2  # of about 250 bytes each in a cookie of at most 4 kB
 PENDING_S = 600
 LONGEST_TARGET = 300
 LEAVING_S = 600  # how long the provider's sign-out is offered
-MOST_BYTES = 32 * 1024  # of a logout token
+MOST_CHARACTERS = 32 * 1024  # of a logout token
 
 ISSUER = re.compile(r"https?://(?!.*/\.well-known/)[^\s?#{}]+", re.ASCII)
 DOMAIN = re.compile(r"([a-z0-9-]+\.)+[a-z0-9-]+")
@@ -129,11 +129,14 @@ def callback() -> ResponseReturnValue:
     _demand(proof, begun)
     user = _account(proof)
     proved_at = min(now(), now() if proof.proved_at is None else proof.proved_at)
+    others = session[PENDING]
     entered = sessions.start(
         user, proved_at=proved_at, acr=proof.acr, sid=proof.sid, id_token=proof.id_token
     )
     if not entered:
         raise refusal("disabled", f"account {user.id}", NotAllowed)
+    if others:
+        session[PENDING] = others  # another tab is at the provider
     events.record("login", user=user.id)
     return redirect(begun["next"], 303)
 
@@ -145,10 +148,9 @@ def backchannel_logout() -> ResponseReturnValue:
 
     OpenID Connect Back-Channel Logout 1.0, ASVS 10.5.5.
     """
-    request.max_content_length = MOST_BYTES
     tokens = request.form.getlist("logout_token")
-    if len(tokens) != 1:
-        raise NotCompleted
+    if len(tokens) != 1 or len(tokens[0]) > MOST_CHARACTERS:
+        raise logout_refusal("none, two, or too long")
     ended = _provider().ended(tokens[0])
     _use_up(ended.name)
     mine = [User.issuer == current_app.config["OIDC_ISSUER"]]
@@ -333,8 +335,7 @@ def _use_up(name: str) -> None:
         db.session.flush()
     except IntegrityError:
         db.session.rollback()
-        events.record("logout-refused", rule="oidc:logout-token", why="again")
-        raise NotCompleted from None
+        raise logout_refusal("again") from None
 
 
 def _offer(ending: LoginSession) -> None:

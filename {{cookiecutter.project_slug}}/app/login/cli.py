@@ -57,6 +57,6 @@ def find(name: str) -> User:
     if not found:
         raise click.ClickException(f"{name} has no account.")
     if len(found) > 1:
-        listed = "\n".join(user.label() for user in found)
+        listed = "\n".join(user.full_name() for user in found)
         raise click.ClickException(f"{name} is not the only one, name one of:\n{listed}")
     return found[0]

@@ -56,6 +56,10 @@ class User(Model):
         """Return how pages and commands call it."""
         return self.email
 
+    def full_name(self) -> str:
+        """Return how the command line tells it from every other."""
+        return self.email
+
 
 class LoginSession(Model):
     """One browser in which a user is signed in; the token itself is in its cookie alone."""

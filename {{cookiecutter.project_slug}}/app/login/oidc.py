@@ -9,6 +9,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from authlib.common.errors import AuthlibBaseError
@@ -54,7 +55,17 @@ OPTIONAL = ("userinfo_endpoint", "end_session_endpoint")
 ALGORITHMS = "id_token_signing_alg_values_supported"
 NAMES_ITSELF = "authorization_response_iss_parameter_supported"  # RFC 9207
 
-FAULTS = (AuthlibBaseError, JoseError, RequestException, ValueError, RecursionError)
+# What the libraries raise; Python's own where they take a type, or a member, on trust.
+FAULTS: tuple[type[Exception], ...] = (
+    AuthlibBaseError,
+    JoseError,
+    RequestException,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
 
 
 class NotCompleted(BadRequest):
@@ -101,17 +112,24 @@ class Ended(NamedTuple):
 class IDToken(CodeIDToken):  # type: ignore[misc]  # Authlib has no types
     """The claims of an ID token, for us alone (OpenID Connect Core 3.1.3.7)."""
 
+    def __init__(self, *given: object, access_token: str | None) -> None:
+        super().__init__(*given)
+        self.params["access_token"] = access_token  # what at_hash is of: Authlib leaves it out
+
     def validate(self, now: int | None = None, leeway: int = 0) -> None:
         """Raise ClaimError if one of them is not as it must be."""
         if str(self.header.get("typ") or "JWT").upper() != "JWT":
             raise InvalidClaimError("typ")  # a token for another purpose
-        for name in ("nonce", "azp", "at_hash", "acr"):
-            if not isinstance(self.get(name, ""), str):
+        for name in ("at_hash", "acr"):
+            if name in self and _names(self, name) is None:
                 raise InvalidClaimError(name)
         super().validate(now, leeway)
         # Authlib lets others be meant as well, if `azp` is us.
-        if self["aud"] not in (self.params["client_id"], [self.params["client_id"]]):
+        ours = self.params["client_id"]
+        if self["aud"] not in (ours, [ours]):
             raise InvalidClaimError("aud")
+        if self.get("azp", ours) != ours:
+            raise InvalidClaimError("azp")
         _names(self, "sub")
         _names(self, "sid")
 
@@ -125,14 +143,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
 
     def load_server_metadata(self) -> dict[str, Any]:
         """Return what the provider says of itself, as far as we let it; Odd if that is wrong."""
-        if self.server_metadata.get("_loaded_at", -KEPT_S) <= time.monotonic() - KEPT_S:
-            issuer = self.server_metadata["issuer"]
+        known = self.server_metadata  # another thread may forget it meanwhile
+        if known.get("_loaded_at", -KEPT_S) <= time.monotonic() - KEPT_S:
+            issuer = known["issuer"]
             with self._get_session() as session:
                 url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
                 answer = session.request("GET", url, withhold_token=True)
             answer.raise_for_status()
-            self.server_metadata = _believed(answer.json(), issuer)
-        known: dict[str, Any] = self.server_metadata
+            self.server_metadata = known = _believed(answer.json(), issuer)
         return known
 
     def fetch_jwk_set(self, force: bool = False) -> dict[str, object]:
@@ -173,7 +191,8 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
             if not given.get("id_token"):
                 raise Odd("no ID token")
         with self._refusing("id-token"):
-            claims = self.parse_id_token(given, nonce, self._ours(), IDToken, LEEWAY_S)
+            kind = partial(IDToken, access_token=given.get("access_token"))
+            claims = self.parse_id_token(given, nonce, self._ours(), kind, LEEWAY_S)
             proved_at = _time(claims, "auth_time")
         with self._refusing("userinfo"):
             if self._asks_userinfo(claims):
@@ -182,7 +201,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
                 more = answer.json()
                 if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
                     raise InvalidClaimError("sub")
-                claims = {**more, **claims}
+                claims |= {name: more.get(name) for name in ("email", "email_verified")}
         return Proof(
             subject=claims["sub"],
             email=_verified_email(claims),
@@ -218,8 +237,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
             if name is None or (subject is None and sid is None):
                 raise InvalidClaimError("sub")
         except FAULTS as error:
-            events.record("logout-refused", rule="oidc:logout-token", why=_why(error))
-            raise NotCompleted from None
+            raise logout_refusal(_why(error)) from None
         return Ended(subject, sid, int(claims["iat"]), name)
 
     def leave(self, id_token: str, back: str) -> str:
@@ -271,6 +289,12 @@ def refusal(step: str, why: str, kind: type[HTTPException] = NotCompleted) -> HT
     return kind()
 
 
+def logout_refusal(why: str) -> HTTPException:
+    """Record that a logout token ends nothing; return what to raise."""
+    events.record("logout-refused", rule="oidc:logout-token", why=why)
+    return NotCompleted()
+
+
 def known_error(code: str) -> str:
     """Return an error's code if it looks like one of OAuth's own (RFC 6749 4.1.2.1)."""
     return code if KNOWN_ERROR.fullmatch(code) else "an error"
@@ -303,10 +327,10 @@ def _is_usable(key: object) -> bool:
         if not isinstance(key, dict) or key.get("kty") not in KEY_TYPES:
             return False
         modulus = str(key.get("n", "")) if key["kty"] == "RSA" else ""
-        if modulus and len(urlsafe_b64decode(f"{modulus}==")) < FEWEST_RSA_BYTES:
+        if modulus and len(urlsafe_b64decode(f"{modulus}==").lstrip(b"\0")) < FEWEST_RSA_BYTES:
             return False
         JWKRegistry.import_key(key)
-    except (JoseError, ValueError, TypeError, KeyError):
+    except FAULTS:
         return False
     return bool(key.get("use", "sig") == "sig")
 

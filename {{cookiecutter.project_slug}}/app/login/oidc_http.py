@@ -5,6 +5,7 @@ bounds each read alone: whoever sends a byte every few seconds would hold us for
 """
 
 import io
+import re
 import socket
 import threading
 import time
@@ -26,6 +27,8 @@ from urllib3.exceptions import HTTPError
 ANSWER_S, WHOLE_ANSWER_S = 5, 10  # until something comes, until all of it is there
 MOST_BYTES = 128 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Of a URL that is read in one way only: for some readers the host of http://a\@localhost/ is a.
+PLAIN = re.compile(r"[!-\[\]-~]+")
 TEXTS = ("access_token", "token_type", "id_token", "error")
 
 
@@ -35,12 +38,14 @@ class Odd(ValueError):  # noqa: N818  it reads as a word where it is raised
 
 def is_private(url: object) -> bool:
     """Return whether nobody can listen on the way to a URL: https, or this machine itself."""
+    if not isinstance(url, str) or not PLAIN.fullmatch(url):
+        return False
     try:
-        parts = urlsplit(url if isinstance(url, str) else "")
+        parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         return False
-    return bool(host) and (parts.scheme == "https" or host in LOOPBACK)
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK))
 
 
 @contextmanager
@@ -48,7 +53,7 @@ def _ended_after(seconds: float, connection: HTTPConnection) -> Iterator[None]:
     """Hang up after so many seconds."""
 
     def hang_up() -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # it may just have ended by itself
             connection.sock.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, hang_up)
