@@ -51,6 +51,7 @@ OIDC = (
     "app/login/by_oidc.py",
     "app/login/oidc.py",
     "app/login/oidc_http.py",
+    "app/templates/login/again.html",
     "app/templates/login/provider_link.html",
     "docs/providers.md",
     "tests/live/certified.py",

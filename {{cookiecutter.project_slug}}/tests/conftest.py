@@ -20,7 +20,7 @@ from tests.servers import run
 MakeApp = Callable[..., Flask]
 UNSAFE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 BASE64 = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
-INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|OIDC_|DATABASE_URL$|WEB_CONCURRENCY$|PORT$")
+INHERITED = re.compile(r"APP_|FLASK_|SECRET_KEY|OIDC_CLIENT_|DATABASE_URL$|WEB_CONCURRENCY$|PORT$")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

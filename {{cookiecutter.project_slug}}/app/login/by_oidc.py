@@ -19,6 +19,7 @@ from flask import (
     current_app,
     g,
     redirect,
+    render_template,
     request,
     session,
     url_for,
@@ -92,7 +93,13 @@ def init_app(app: Flask) -> None:
 
 @pages.blueprint.get("/login")
 def login() -> ResponseReturnValue:
-    """Send the visitor to the provider; whoever is signed in has to prove it anew."""
+    """Send the visitor to the provider; whoever is signed in has to prove it anew.
+
+    Whoever has sent a form is asked to go by a link: `form-action 'self'` (CSP) holds for where a
+    form is sent on to as well, and a browser would stop there without a word.
+    """
+    if "again" in request.args:
+        return render_template("login/again.html")
     target, nonce, max_age = request.args.get("next"), secrets.token_urlsafe(24), _max_age()
     asked: dict[str, object] = {} if max_age is None else {"max_age": max_age}
     if acr := current_app.config["OIDC_REQUIRED_ACR"]:
@@ -363,6 +370,7 @@ def _cookie() -> str:
     return "__Host-signed-out" if _is_secure() else "signed-out"
 
 
+sessions.AFTER_FORM["again"] = "yes"
 sessions.ENDING.append(_offer)
 sessions.FORGETTING.append(
     lambda: delete(EndedSession).where(EndedSession.ended_at <= now() - LEAVING_S)

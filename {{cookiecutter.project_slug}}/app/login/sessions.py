@@ -28,6 +28,8 @@ LONGEST_ADDRESS, LONGEST_AGENT = 45, 200
 
 # Who is told of a session that its own browser ends, before its row goes.
 ENDING: list[Callable[[LoginSession], None]] = []
+# What /login is told where somebody has sent a form.
+AFTER_FORM: dict[str, Any] = {}
 # What else is over after a while, as statements that delete it.
 FORGETTING: list[Callable[[], Delete]] = []
 
@@ -152,8 +154,9 @@ def required(*, fresh: bool = False) -> Callable[[Callable[P, R]], Callable[P, R
             if request.path.startswith(API):
                 abort(401)
             # A form cannot be sent again from there; where it stands can be opened.
-            back = request.full_path.rstrip("?") if request.method == "GET" else None
-            return redirect(url_for("login.login", next=back), 303)
+            here = request.full_path.rstrip("?")
+            back = {"next": here} if request.method == "GET" else AFTER_FORM
+            return redirect(url_for("login.login", **back), 303)
 
         return guarded
 

@@ -9,6 +9,7 @@ elsewhere, name the directory that has its `node_modules/` in the variable OIDC_
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -140,9 +141,15 @@ class Certified:
         self.stop()
         raise RuntimeError(self.log.read_text())
 
-    def stop(self) -> None:
-        """End it; whom it knew is gone."""
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
         if self._process:
+            self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it, frozen or not; whom it knew is gone."""
+        if self._process:
+            self.send(signal.SIGCONT)
             self._process.terminate()
             try:
                 self._process.wait(STOP_S)

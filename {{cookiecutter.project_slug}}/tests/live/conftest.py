@@ -29,7 +29,7 @@ Gunicorn = Callable[..., AbstractContextManager[None]]
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 NEEDS = "uv run --group live pytest"
-LIMITED = "limited.example.com"  # ours as well, for the test that uses up a limit
+APART = "apart.example.com"  # ours as well, for a test that serves it with other settings
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -91,11 +91,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the files of a certificate for every name, and of its key."""
+    """Return the files of a certificate for every name, and of its key; ca.pem is beside them."""
     trustme = pytest.importorskip("trustme", reason=f"needs a certificate: {NEEDS}")
-    names = [HOST, LIMITED, *(urlsplit(site).hostname for site in SITES)]
-    issued = trustme.CA().issue_cert(*names)
+    names = [HOST, APART, "127.0.0.1", *(urlsplit(site).hostname for site in SITES)]
+    authority = trustme.CA()
+    issued = authority.issue_cert(*names)
     directory = tmp_path_factory.mktemp("tls")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
     issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
     issued.private_key_pem.write_to_path(directory / "key.pem")
     return str(directory / "cert.pem"), str(directory / "key.pem")
@@ -106,7 +108,7 @@ def ports(tls: tuple[str, str]) -> Iterator[Mapping[str, int]]:
     """Yield the port of loopback behind each name; on those of other sites somebody answers."""
     with served_blank(*tls) as blank:
         others = {str(urlsplit(site).hostname): blank for site in SITES}
-        yield {HOST: free_port(), LIMITED: free_port(), **others}
+        yield {HOST: free_port(), APART: free_port(), **others}
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +139,9 @@ def chromium(ports: Mapping[str, int]) -> Iterator["Browser"]:
     if path is None:
         pytest.skip("needs a browser: apt-get install chromium")
     rules = [f"MAP {name}:443 127.0.0.1:{port}" for name, port in ports.items()]
-    rules += [f"MAP {HOST} 127.0.0.1", "MAP * ~NOTFOUND", "EXCLUDE localhost"]
+    hosts = (HOST, *config.read({})[0]["TRUSTED_HOSTS"])
+    rules += [f"MAP {host.removeprefix('.')} 127.0.0.1" for host in hosts]
+    rules += ["MAP * ~NOTFOUND", "EXCLUDE localhost", "EXCLUDE 127.0.0.1"]
     arguments = [
         *QUIET,
         f"--host-resolver-rules={', '.join(rules)}",

@@ -6,7 +6,8 @@ A second nginx stands in for what only the internet has: the CDN or the load bal
     uv run --group live python -m tests.live.stack
 
 prints one JSON line when every part answers, and ends on Ctrl-C. Where people sign in with a
-password, `--user EMAIL:PASSWORD` (repeatable) adds an account.
+password, `--user EMAIL:PASSWORD` (repeatable) adds an account; where they do so at a provider and
+none is named, the one of the tests signs in whoever comes.
 """
 
 import argparse
@@ -51,6 +52,7 @@ class Stack(NamedTuple):
     topology: str
     log: Path
     gunicorn: "Gunicorn"
+    issuer: str | None  # of the provider, where people sign in at one
 
     def lines(self, event: str) -> list[dict[str, object]]:
         """Return the JSON lines of the log that have this event."""
@@ -259,6 +261,7 @@ def running(
             options = ("--bind", "127.0.0.1", "--port", str(store), "--save", "")
             parts.listen(store, valkey(), *options)
             parts.variables["APP_RATELIMIT_STORAGE_URI"] = f"redis://127.0.0.1:{store}"
+        issuer = _issuer(cleanup, settings, parts.variables)
         if "DATABASE_URL" in config.SECRETS:
             parts.variables.setdefault("DATABASE_URL", f"sqlite:///{directory}/app.sqlite3")
             parts.command("db", "upgrade")
@@ -283,7 +286,28 @@ def running(
         )
         _answers(deployment)
         scheme = "http" if http else "https"
-        yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn)
+        yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn, issuer)
+
+
+def _issuer(
+    cleanup: contextlib.ExitStack, settings: Mapping[str, object], variables: dict[str, str]
+) -> str | None:
+    """Return where people sign in, if they do so at a provider; without one, start one."""
+    if "OIDC_ISSUER" not in config.SETTINGS:
+        return None
+    found = {
+        variable: variables.get(variable) or str(settings[variable.removeprefix("APP_")])
+        for variable in ("APP_OIDC_ISSUER", "APP_OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
+    }
+    if not found["APP_OIDC_ISSUER"]:
+        ours = importlib.import_module("tests.provider")  # not there in every project
+        provider = ours.Provider(free_port(), client_secret=secrets.token_urlsafe(32))
+        provider.start()
+        cleanup.callback(provider.stop)
+        known = (provider.issuer, provider.client_id, provider.client_secret)
+        found = dict(zip(found, known, strict=True))
+    variables |= found  # what is in .env is not read by this gunicorn
+    return found["APP_OIDC_ISSUER"]
 
 
 def _counts_elsewhere(settings: Mapping[str, object], variables: Mapping[str, str]) -> bool:
@@ -386,7 +410,7 @@ def _user_of(text: str) -> tuple[str, str]:
 def main() -> None:
     """Run the stack until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.live.stack")
-    if "DATABASE_URL" in config.SECRETS:
+    if "LOGIN_REGISTER" in config.SETTINGS:
         parser.add_argument("--user", metavar="EMAIL:PASSWORD", action="append", type=_user_of)
     users = getattr(parser.parse_args(), "user", None) or ()
     asked_to_end = threading.Event()
@@ -396,7 +420,8 @@ def main() -> None:
         with running(log=sys.stderr.fileno(), users=users) as stack:
             deployment = stack.deployment
             line = {"https": deployment.https, "http": deployment.http, "app": stack.app}
-            print(json.dumps(line | {"ca": deployment.ca, "host": deployment.host}), flush=True)
+            line |= {"ca": deployment.ca, "host": deployment.host}
+            print(json.dumps(line | ({"issuer": stack.issuer} if stack.issuer else {})), flush=True)
             asked_to_end.wait()
     except (Missing, Refused, RuntimeError) as error:
         sys.exit(str(error))

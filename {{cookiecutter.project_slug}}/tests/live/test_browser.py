@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.conftest import LIMITED, Gunicorn
+from tests.live.conftest import APART, Gunicorn
 from tests.live.sites import EVIL, SANDBOXED, SIBLING, ask
 from tests.production import FRONT_END, HOST, ORIGIN
 
@@ -118,8 +118,8 @@ def test_an_allowed_site_reads_why_it_was_refused(page: "Page") -> None:
 
 def test_an_allowed_site_reads_when_to_come_back(page: "Page", gunicorn: Gunicorn) -> None:
     page.goto(FRONT_END)
-    with gunicorn(LIMITED, APP_RATELIMIT_DEFAULT="2 per minute"):
-        *answers, refused = [ask(page, f"https://{LIMITED}/api/ping") for _ in range(3)]
+    with gunicorn(APART, APP_RATELIMIT_DEFAULT="2 per minute"):
+        *answers, refused = [ask(page, f"https://{APART}/api/ping") for _ in range(3)]
     assert [answer["status"] for answer in answers] == [200, 200]
     assert refused["status"] == refused["body"]["status"] == 429
     assert refused["headers"]["content-type"] == "application/problem+json"

@@ -386,7 +386,8 @@ def test_the_stack_says_where_it_is_and_leaves_nothing_behind(
         command, cwd=config.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         said = json.loads(process.stdout.readline() if process.stdout else "")
-        assert set(said) == {"https", "http", "app", "ca", "host"}
+        issuer = {"issuer"} if "OIDC_ISSUER" in config.SETTINGS else set()
+        assert set(said) == {"https", "http", "app", "ca", "host"} | issuer
         deployment = Deployment(said["https"], said["http"], said["host"], said["ca"])
         assert deployment.ask("GET", "/healthz").status == 200
         process.send_signal(number)

@@ -29,7 +29,7 @@ from functools import cache, partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from joserfc.errors import SecurityWarning
@@ -45,6 +45,7 @@ IDLE_S = 2  # until a client that says nothing, or reads nothing, is left
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 AGAIN = "/again"  # before a path: what it answered last, or would have without the fault
 REMOVED = object()  # the value of a member that is left out
+NOW = object()
 
 ENDPOINTS: Mapping[str, str] = {
     "/.well-known/openid-configuration": "discovery",
@@ -122,7 +123,7 @@ class Provider:
         self.email_verified: object = True
         self.sid: str | None = "session-of-ada"
         self.acr: str | None = None
-        self.auth_time: int | None = int(time.time())
+        self._auth_time: object = NOW
         # Members changed: of JSON answers, of the ID token, of the query of the callback.
         self.discovery: dict[str, object] = {}
         self.token: dict[str, object] = {}
@@ -138,6 +139,15 @@ class Provider:
         self._grants: dict[str, _Grant] = {}
         self._answered: dict[str, Answer] = {}
         self.rotate()
+
+    @property
+    def auth_time(self) -> int | None:
+        """When the user has proved who they are: now, until a test says another time, or None."""
+        return int(time.time()) if self._auth_time is NOW else cast("int | None", self._auth_time)
+
+    @auth_time.setter
+    def auth_time(self, moment: int | None) -> None:
+        self._auth_time = moment
 
     def rotate(self, key: Key | None = None, kid: str | None = None) -> None:
         """Publish and use this key, or a new one for ES256, and no other any more."""
