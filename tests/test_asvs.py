@@ -12,7 +12,7 @@ from tests.conftest import ROOT, TEMPLATE
 
 ROWS = asvs.read(asvs.TABLE.read_text("utf-8"))
 PROMISED = [row for row in ROWS if row.is_promised]
-OPTIONS = {"password", "login", "redis", "secrets-store"}
+OPTIONS = {"password", "oidc", "login", "redis", "secrets-store"}
 NOT_YET = {"oidc"}
 NEVER = {"jwt-api", "mail", "mfa", "upload"}
 
