@@ -43,7 +43,6 @@ class Row(NamedTuple):
     kind: str  # one of CLASSES
     requirement: str
     option: str = ""
-    offered: bool = True
     module: str = ""
     tests: Sequence[str] = ()
     guard: bool = False
@@ -64,7 +63,7 @@ class Row(NamedTuple):
     @property
     def is_promised(self) -> bool:
         """Return whether a test has to show it."""
-        return self.kind in ("A", "B") and self.offered
+        return self.kind in ("A", "B")
 
 
 def read(text: str) -> list[Row]:
@@ -103,7 +102,7 @@ def _introduction(rows: Sequence[Row]) -> Iterator[str]:
     yield "This is no certificate: nobody but this repository's tests has verified anything."
     yield (
         "Logging in with a password alone cannot reach level 2: V6.3.3 wants a second factor, "
-        "which is not offered yet."
+        "which signing in at an OpenID Connect provider can demand (`OIDC_REQUIRED_ACR`)."
     )
     yield "`docs/asvs.toml` is the source of this page; `python scripts/asvs.py` writes it."
     yield ""
@@ -136,11 +135,10 @@ def _introduction(rows: Sequence[Row]) -> Iterator[str]:
     yield f"| together | {' | '.join(_figures(promised))} |"
     yield ""
     others = {
-        "answered by a document": [row for row in rows if row.kind == "C" and row.offered],
+        "answered by a document": [row for row in rows if row.kind == "C"],
         "yours": [row for row in rows if row.kind == "D" and not row.unmet],
         "the template's, and not met": unmet,
         "not applicable": [row for row in rows if row.kind == "E"],
-        "about OpenID Connect, not offered yet": [row for row in rows if not row.offered],
         "about what is not offered": [row for row in rows if row.kind == "not offered"],
     }
     yield "| the others | L1 | L2 | L3 |"
@@ -176,8 +174,6 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
 def _answer(row: Row) -> tuple[str, str]:
     """Return the module and the tests of a requirement, or what takes their place."""
     option = f" ({row.option})" if row.option else ""
-    if not row.offered:
-        return "-", f"not offered yet{option}"
     match row.kind:
         case "C":
             return f"the document{option}", f"`{row.document}`"

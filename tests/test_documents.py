@@ -26,6 +26,14 @@ HEADINGS = {
         "Federation",
     ],
 }
+# What a heading is about is there with that answer alone.
+ONLY = {"Context words": "password"}
+# Without these, a project whose users sign in at a provider does not start.
+PROVIDER = {
+    "APP_OIDC_ISSUER": "https://login.example.com",
+    "APP_OIDC_CLIENT_ID": "the-client",
+    "OIDC_CLIENT_SECRET": "the-secret-of-the-client",
+}
 BOUND = re.compile(
     r"^\| `([^`]*\d[^`]*|[a-z_]+ off)` \| `([^`]+\.[a-z]+|deploy/Caddyfile)` \|", re.M
 )
@@ -63,6 +71,15 @@ def texts(node: ast.AST) -> set[str]:
     }
 
 
+def begin_sessions(project: Project) -> Iterator[str]:
+    """Yield method and path of every view that signs somebody in by itself."""
+    for node in python(project):
+        if isinstance(node, ast.FunctionDef) and "sessions.start(" in ast.unparse(node):
+            for mark in node.decorator_list:
+                if found := re.fullmatch(r"pages\.blueprint\.(\w+)\('(.+)'\)", ast.unparse(mark)):
+                    yield f"{found[1].upper()} {found[2]}"
+
+
 @pytest.mark.parametrize("proxy", CHOICES["proxy"])
 def test_every_document_is_whole_and_every_number_where_it_says(
     bake: Callable[..., Project], login: str, proxy: str
@@ -70,11 +87,12 @@ def test_every_document_is_whole_and_every_number_where_it_says(
     more = {"rate_limit_storage": "redis", "secret_key_source": "aws-secrets-manager"}
     project = bake(login=login, proxy=proxy, **(more if proxy in CHOICES["proxy"][::2] else {}))
     directory = project.path / "docs" / "security"
-    expected = {name for name in HEADINGS if login == "password" or name != "sign-in.md"}
+    expected = {name for name in HEADINGS if login != "none" or name != "sign-in.md"}
     assert {path.name for path in directory.iterdir()} == expected
     for name in expected:
         text = document(project, name)
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS[name]
+        headings = [title for title in HEADINGS[name] if ONLY.get(title, login) == login]
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == headings
         assert not JINJA.search(text)
         assert not re.search(r"\n\n\n|\|\n\n\|", text), f"{name}: a hole, or a table cut in two"
         for file in set(FILE.findall(text)) - {"uv.lock"}:
@@ -86,13 +104,15 @@ def test_every_document_is_whole_and_every_number_where_it_says(
 
 
 def test_every_endpoint_has_its_rule_and_every_way_in_its_row(project: Project, login: str) -> None:
-    listed = project.run("flask", "limits").partition("\n\n")[0].splitlines()
+    given = PROVIDER if login == "oidc" else {}
+    listed = project.run("flask", "limits", **given).partition("\n\n")[0].splitlines()
     asked = [line.split(None, 2) for line in listed]
     rows = ROW.findall(section(document(project, "authorization.md"), "Rules"))
     ruled = {(method, path) for path, methods in rows for method in methods.split()}
     assert ruled == {(method, rule) for method, rule, _ in asked}
-    if login == "password":
+    if login != "none":
         ways_in = {f"{method} {rule}" for method, rule, spends in asked if "for login" in spends}
+        ways_in |= set(begin_sessions(project))
         pathways = section(document(project, "sign-in.md"), "Pathways")
         assert set(re.findall(r"^\| `(.+?)` \|", pathways, re.MULTILINE)) == ways_in
 
@@ -115,11 +135,14 @@ def test_every_field_has_its_rule(project: Project) -> None:
 def test_every_event_is_described(project: Project) -> None:
     recorded: set[str] = set()
     rules: set[str] = set()
+    steps: set[str] = set()  # at which a sign-in at a provider fails
     for node in python(project):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("record", "events.record"):
             recorded |= texts(node.args[0])
             for keyword in node.keywords:
                 rules |= texts(keyword.value) if keyword.arg == "rule" else set()
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("refusal", "self._refusing"):
+            steps |= {f"oidc:{step}" for step in texts(node.args[0])}
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "EVENTS" and node.value:
             for row in ast.literal_eval(re.sub(r"\((\w+),", r"('\1',", ast.unparse(node.value))):
                 recorded.add(row[1])
@@ -127,3 +150,4 @@ def test_every_event_is_described(project: Project) -> None:
     described = section(document(project, "logging.md"), "Events")
     assert set(re.findall(r"^\| `([a-z-]+)` \|", described, re.MULTILINE)) == recorded
     assert {rule for rule in rules if f"`{rule}" not in described} == set()
+    assert steps <= set(re.findall(r"`([a-z:_-]+)`", described))
