@@ -141,4 +141,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes minutes, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: not re.search("from_nothing|production_shape", item.name))
+    items.sort(
+        key=lambda item: (
+            not re.search("from_nothing|production_shape|at_a_provider|judge.*oidc", item.name)
+        )
+    )

@@ -75,6 +75,10 @@ def test_a_project_passes_every_judge(
     assert [problem["id"] for problem in found] == expected
 
 
+def test_a_person_signs_in_at_a_provider(bake: Callable[..., Project]) -> None:
+    attacks_itself(bake(login="oidc"), "tests/live/test_oidc.py")
+
+
 @pytest.mark.parametrize("proxy", CHOICES["proxy"])
 def test_a_project_in_its_production_shape_is_attacked(
     bake: Callable[..., Project], proxy: str

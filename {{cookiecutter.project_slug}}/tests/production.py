@@ -12,17 +12,20 @@ ORIGIN = f"https://{HOST}"
 FRONT_END = "https://www.example.com"
 KEY = "production-key-" + "0123456789abcdef" * 3
 
-# Where people sign in at a provider: the one that its tests start there, as the environment.
+# Where people sign in at a provider: the environment names one that nothing asks, the settings
+# of the attacks the one that its tests start there.
 PROVIDER: Mapping[str, str] = {
-    "APP_OIDC_ISSUER": f"http://127.0.0.1:{free_port()}",
+    "APP_OIDC_ISSUER": "https://login.example.com",
     "APP_OIDC_CLIENT_ID": "the-client",
     "OIDC_CLIENT_SECRET": "the-secret-of-the-client",
 }
+ISSUER = f"http://127.0.0.1:{free_port()}"
 GIVEN = PROVIDER if "OIDC_ISSUER" in config.SETTINGS else {}
+ASKED = {**GIVEN, "APP_OIDC_ISSUER": ISSUER} if GIVEN else {}
 
 SETTINGS: Mapping[str, object] = {
     **config.SETTINGS,
-    **{name.removeprefix("APP_"): value for name, value in GIVEN.items()},
+    **{name.removeprefix("APP_"): value for name, value in ASKED.items()},
     "TRUSTED_HOSTS": [HOST],
     "PROXY_HOPS": 1,
     "CORS_ALLOWED_ORIGINS": [FRONT_END],

@@ -160,6 +160,7 @@ if "OIDC_ISSUER" in config.SETTINGS:
         "oidc-domains-email": lambda p: p.is_given(**NEEDS_EMAIL),
         "oidc-incomplete": lambda p: p.is_given(OIDC_CLIENT_SECRET=""),
         "oidc-issuer": lambda p: p.is_given(APP_OIDC_ISSUER="http://login.example.com"),
+        "oidc-loopback": lambda p: p.is_given(APP_OIDC_ISSUER="http://localhost:9000"),
         "oidc-max-age": lambda p: p.is_given(APP_OIDC_MAX_AGE_S="-1"),
         "oidc-offline": lambda p: p.is_given(APP_OIDC_SCOPES="openid,offline_access"),
         "oidc-open": lambda p: p.is_given(APP_OIDC_ISSUER="https://accounts.google.com"),

@@ -88,6 +88,8 @@ def init_app(app: Flask) -> None:
             },
             issuer=app.config["OIDC_ISSUER"],
         )
+    else:  # in development alone, where everything else can be tried without one
+        app.logger.warning("OIDC_ISSUER is empty: nobody can sign in. See docs/providers.md")
     app.context_processor(lambda: {"can_leave_provider": lambda: _cookie() in request.cookies})
 
 
@@ -212,6 +214,13 @@ def problems(config: Config) -> Iterator[Problem]:
             f"OIDC_ISSUER is {issuer!r}, which is no issuer.",
             "https, exactly as the provider writes it, without query, placeholder or "
             '/.well-known/…: OIDC_ISSUER = "https://login.example.com/realms/main"',
+        )
+    elif issuer.startswith("http:") and not config["DEBUG"]:
+        yield Problem(
+            "oidc-loopback",
+            f"OIDC_ISSUER is {issuer}: whoever listens there on this machine signs in anybody.",
+            "In production, name a provider by https; is this development's .env?",
+            level="warning",
         )
     if "openid" not in scopes:
         yield Problem(

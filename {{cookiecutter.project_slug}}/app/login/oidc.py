@@ -68,25 +68,33 @@ FAULTS: tuple[type[Exception], ...] = (
 )
 
 
-class NotCompleted(BadRequest):
+class NotSignedIn(HTTPException):
+    """What the three refusals share: a heading for people, a way to begin again, one log line."""
+
+    recorded = again = True
+
+    @property
+    def name(self) -> str:
+        """Return the heading of the page."""
+        return "You are not signed in"
+
+
+class NotCompleted(NotSignedIn, BadRequest):
     """What came back is not what this browser went to the provider for."""
 
     description = "Signing in was not completed. Please begin again."
-    recorded = True
 
 
-class NotProved(BadGateway):
+class NotProved(NotSignedIn, BadGateway):
     """The provider is not there, or what it says proves nothing."""
 
     description = "The provider could not tell us who you are. Please try again later."
-    recorded = True
 
 
-class NotAllowed(Forbidden):
+class NotAllowed(NotSignedIn, Forbidden):
     """It is proved who somebody is, and that is not enough."""
 
     description = "You are signed in at the provider, but not as somebody who may come in here."
-    recorded = True
 
 
 class Proof(NamedTuple):

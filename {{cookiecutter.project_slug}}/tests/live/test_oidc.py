@@ -23,8 +23,8 @@ from tests.live.certified import MFA, Account, Certified, Client, Tls
 from tests.live.conftest import APART, Gunicorn
 from tests.live.sites import ask
 from tests.live.store import Store
-from tests.login.by_oidc import ISSUER, provider, subject_of
-from tests.production import FRONT_END, GIVEN, HOST, ORIGIN, VARIABLES
+from tests.login.by_oidc import provider, subject_of
+from tests.production import FRONT_END, GIVEN, HOST, ISSUER, ORIGIN, VARIABLES
 from tests.servers import ask as ask_port
 from tests.servers import copy, free_port, run, served
 
@@ -356,6 +356,7 @@ def test_two_processes_share_sign_ins_sessions_and_logout_tokens(store: Store) -
     pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
     shared = {
         **VARIABLES,
+        "APP_OIDC_ISSUER": ISSUER,
         "APP_RATELIMIT_STORAGE_URI": store.uri,
         "WEB_CONCURRENCY": "2",
     }

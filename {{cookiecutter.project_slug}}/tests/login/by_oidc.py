@@ -9,10 +9,10 @@ from werkzeug.test import TestResponse
 
 from app.db import db
 from app.login.models import User
-from tests.production import PROVIDER
+from tests.production import ISSUER, PROVIDER
 from tests.provider import Provider
 
-ISSUER, EMAIL = PROVIDER["APP_OIDC_ISSUER"], "ada@example.com"
+EMAIL = "ada@example.com"
 PUBLIC = {"login.callback", "login.backchannel_logout", "login.provider_logout"}
 PROVED_AT = "proved_at"  # the column of a session that says when its user proved who they are
 

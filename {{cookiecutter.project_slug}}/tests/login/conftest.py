@@ -22,15 +22,10 @@ Change = Callable[..., int]
 
 @pytest.fixture(autouse=True)
 def _nobody(app: Flask) -> None:
+    app.extensions["rate_limits"].reset()
     with app.app_context():
         db.session.execute(delete(User))
         db.session.commit()
-
-
-@pytest.fixture
-def fresh_limits(app: Flask) -> None:
-    """Let the clients of the application that all tests share begin anew."""
-    app.extensions["rate_limits"].reset()
 
 
 @pytest.fixture

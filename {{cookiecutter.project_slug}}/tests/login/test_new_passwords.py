@@ -15,7 +15,7 @@ from tests.login.by_password import (
 )
 from tests.login.conftest import Change, is_signed_in, press, stolen, with_cookie
 
-pytestmark = pytest.mark.usefixtures("ada", "fresh_limits")
+pytestmark = pytest.mark.usefixtures("ada")
 
 
 def test_a_front_end_signs_in_reads_and_signs_out(client: FlaskClient) -> None:
@@ -72,7 +72,7 @@ def test_a_password_is_not_changed_by_mistake(app: Flask, wrong: dict[str, str])
 
 
 def test_what_needs_a_fresh_sign_in_asks_for_the_password_again(app: Flask, change: Change) -> None:
-    client = signed_in(app)
+    client, _ = signed_in(app), signed_in(app)
     change(created_at=-900)
     assert press(client, "/account/sessions/end").headers["Location"] == "/login"
     assert "your password once more" in client.get("/login").text

@@ -19,7 +19,7 @@ from tests.login import EMAIL, PROVED_AT, PUBLIC, add, sign_in, signed_in
 from tests.login.conftest import COOKIE, Change, is_signed_in, press, stolen, with_cookie
 from tests.production import FRONT_END, HOST
 
-pytestmark = pytest.mark.usefixtures("ada", "fresh_limits")
+pytestmark = pytest.mark.usefixtures("ada")
 
 
 def count(app: Flask) -> int:

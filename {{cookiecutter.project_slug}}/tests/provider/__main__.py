@@ -16,7 +16,7 @@ def main() -> None:
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    provider = Provider(options.port)
+    provider = Provider(options.port, "in-development")
     provider.subject = provider.email = options.email
     with suppress(KeyboardInterrupt):
         provider.start()
