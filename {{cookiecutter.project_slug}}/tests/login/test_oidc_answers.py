@@ -143,11 +143,9 @@ def test_a_provider_that_is_gone_comes_back(
 
 
 ANYTHING: tuple[object, ...] = (
-    *(None, True, False, 0, -1, 2**31, 2**63, HUGE, -HUGE, 0.5, 1e308),
-    *(float("nan"), float("inf"), float("-inf")),
-    *("", " ", "\x00", "\r\n", "\ud800", "\U0010ffff", "\u202e", "evil", "x" * 5_000, "null"),
-    *("%s%n", "' OR 1=1 --", "../../etc/passwd", "https://", "http://[", "data:,", "::"),
-    *([], {}, [[]], [None], [{}], {"": ""}, {"x": [1]}, ["x"] * 100, [["ES256"]]),
+    *(None, True, -1, 2**63, HUGE, 0.5, float("nan"), float("-inf")),
+    *("", "\x00", "\ud800", "x" * 5_000, "https://", "http://["),
+    *([], {}, [None], {"x": [1]}, ["x"] * 100),
 )
 MEMBERS: Mapping[str, str] = {
     "claims": "iss sub aud exp iat nonce acr sid auth_time at_hash email email_verified",
