@@ -98,7 +98,8 @@ def install_with_a_project(session: nox.Session, *groups: str) -> None:
 def provider(session: nox.Session) -> dict[str, str]:
     """Install the OpenID provider with the wheel's npm; return the variable that tells where."""
     directory = str(Path(session.create_tmp()).absolute())
-    options = ("--prefix", directory, "--no-save", "--no-package-lock", "--ignore-scripts")
+    options = ["--prefix", directory, "--no-save", "--no-package-lock", "--ignore-scripts"]
+    options += ["--fetch-retries", "1", "--fetch-timeout", "20000"]  # ms
     # Without npm's network its tests are skipped, with the reason; .ci/run lets none be skipped.
     session.run("npm", "install", *options, "oidc-provider@9", silent=True, success_codes=(0, 1))
     return {"OIDC_PROVIDER": directory}
