@@ -95,7 +95,7 @@ WRONG = (
 )
 
 
-SHOWN = ("hops-wrong-nginx-2", "hops-wrong-cdn-nginx-1", "hops-too-many-cdn-nginx-3")
+SHOWN = ("hops-wrong-nginx-2",)
 
 
 def when(wrong: Wrong) -> tuple[pytest.MarkDecorator, ...]:

@@ -83,7 +83,14 @@ def test_a_person_signs_in_at_a_provider(bake: Callable[..., Project]) -> None:
     attacks_itself(bake(login="oidc"), "tests/live/test_oidc.py")
 
 
-@pytest.mark.parametrize("proxy", CHOICES["proxy"])
+# Minutes for each: those that most projects have here, the others in `nox -s removals` and matrix.
+IN_FRONT = [
+    pytest.param(proxy, marks=() if proxy in ("nginx", "caddy") else pytest.mark.removal)
+    for proxy in CHOICES["proxy"]
+]
+
+
+@pytest.mark.parametrize("proxy", IN_FRONT)
 def test_a_project_in_its_production_shape_is_attacked(
     bake: Callable[..., Project], proxy: str
 ) -> None:
