@@ -1,8 +1,18 @@
 """Every combination of the choice questions, and the few in which every two answers meet."""
 
+import filecmp
 import itertools
+import json
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
 
-from tests.conftest import CHOICES
+from hooks import post_gen_project as hook
+from tests.conftest import CHOICES, ROOT, TEMPLATE, tracked
+
+JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
+ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}
 
 Answers = dict[str, str]
 
@@ -29,3 +39,24 @@ def pairwise() -> list[Answers]:
 def name_of(answers: Answers) -> str:
     """Return what a combination is called."""
     return "-".join(answers.values())
+
+
+def copied() -> Iterator[str]:
+    """Yield the files that are copied without being rendered."""
+    patterns = json.loads((ROOT / "cookiecutter.json").read_text())["_copy_without_render"]
+    for name in ALWAYS:
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            yield name
+
+
+def wrong_files(project: Path, answers: Answers) -> set[str]:
+    """Return what is missing, there and ruled out, left half rendered, or not ours to change."""
+    found = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
+    wrong = found ^ (ALWAYS - set(hook.ruled_out(answers)) | {".env"})
+    rendered = found - set(copied()) - {"README.md"}  # which quotes {{ csp_nonce() }}, and no more
+    wrong |= {name for name in rendered if JINJA.search((project / name).read_text())}
+    quoted = re.findall(r"\{\{.*?\}\}", (project / "README.md").read_text())
+    wrong |= {"README.md"} if quoted != ["{{ csp_nonce() }}"] else set()
+    modules = [path.name for path in (TEMPLATE / "app/security").glob("*.py")]
+    ours, theirs = TEMPLATE / "app/security", project / "app/security"
+    return wrong.union(*filecmp.cmpfiles(ours, theirs, modules, shallow=False)[1:])

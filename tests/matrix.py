@@ -25,9 +25,8 @@ from typing import NamedTuple
 
 from cookiecutter.main import cookiecutter
 
-from hooks import post_gen_project as hook
-from tests.combinations import COMBINATIONS, Answers, name_of
-from tests.conftest import CLEAN, PROVIDER, ROOT, TEMPLATE, tracked
+from tests.combinations import COMBINATIONS, Answers, name_of, wrong_files
+from tests.conftest import CLEAN, PROVIDER, ROOT, tracked
 
 KEPT = ROOT / ".matrix"
 LONGEST_S = 1_200
@@ -123,11 +122,6 @@ def bake(template: Path, answers: Answers) -> Baked:
     return Baked(answers, Path(made))
 
 
-def wrong_files(baked: Baked, always: set[str]) -> set[str]:
-    """Return the files that are missing, or there and ruled out."""
-    return set(baked.files()) ^ (always - set(hook.ruled_out(baked.answers)))
-
-
 def key_of(judge: Judge, baked: Baked, tools: str) -> str:
     """Return a digest of everything that the verdict depends on."""
     digest = hashlib.sha256(f"{judge} {tools}".encode())
@@ -183,10 +177,8 @@ def main() -> None:
         with ProcessPoolExecutor(options.jobs, initializer=silence) as bakers:
             projects = list(bakers.map(bake, [template] * len(wanted), wanted))
         print(f"{len(projects)} baked, {time.monotonic() - begun:.0f} s", flush=True)
-        inside = [path for path in tracked() if TEMPLATE in path.parents]
-        always = {path.relative_to(TEMPLATE).as_posix() for path in inside}
         for baked in projects:
-            if wrong := wrong_files(baked, always):
+            if wrong := wrong_files(baked.path, baked.answers):
                 failed.append((f"files {baked.name}", f"{sorted(wrong)}\n"))
         todo: dict[str, tuple[Judge, Baked]] = {}
         for judge in judges:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import CHOICES, Project
-from tests.test_template import JINJA
+from tests.combinations import JINJA
 
 HEADINGS = {
     "authorization.md": ["Rules", "Fields", "Context", "Decisions"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import COMBINATIONS, name_of, pairs, pairwise
+from tests.combinations import COMBINATIONS, name_of, pairs, pairwise, wrong_files
 from tests.conftest import CHOICES, PROVIDER, Project
 
 
@@ -48,6 +48,7 @@ def test_a_project_passes_every_judge(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     project = bake(**answers)
+    assert wrong_files(project.path, answers) == set()
     verdict = tmp_path_factory.getbasetemp().parent / f"judged-{code_of(project)}"
     # The same bytes, the same verdict; test_first_minutes.py runs the default one's whole suite.
     is_new = not verdict.exists()
@@ -55,7 +56,7 @@ def test_a_project_passes_every_judge(
     if is_new:
         assert re.search(r"\d\d files already formatted", project.run(*FORMATTED))
         project.run("ruff", "check", ".")
-        mypy_cache = tmp_path_factory.getbasetemp() / "mypy"
+        mypy_cache = tmp_path_factory.getbasetemp().parent / "mypy"  # what libraries are, is shared
         project.run("mypy", "--strict", ".", MYPY_CACHE_DIR=str(mypy_cache))
         verdict.touch()
     if is_new and not is_default:

@@ -1,6 +1,5 @@
 """The rules the template keeps, so that what is read here is what every user runs."""
 
-import filecmp
 import hashlib
 import io
 import itertools
@@ -8,7 +7,7 @@ import json
 import re
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from fnmatch import fnmatch
 from typing import Any
@@ -16,10 +15,9 @@ from typing import Any
 import pytest
 
 from hooks import post_gen_project as hook
-from tests.combinations import COMBINATIONS, name_of
-from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project, tracked
+from tests.combinations import ALWAYS, JINJA, copied
+from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project
 
-JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
 # The only Python that may depend on an answer: where the optional log-in is wired, and its tables.
 WIRED = {
     "app/__init__.py",
@@ -28,15 +26,6 @@ WIRED = {
     "app/migrations/0001_accounts.py",
     "tests/login/__init__.py",
 }
-ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}
-
-
-def copied() -> Iterator[str]:
-    """Yield the files that are copied without being rendered."""
-    patterns = json.loads((ROOT / "cookiecutter.json").read_text())["_copy_without_render"]
-    for name in ALWAYS:
-        if any(fnmatch(name, pattern) for pattern in patterns):
-            yield name
 
 
 def test_python_does_not_depend_on_answers() -> None:
@@ -58,26 +47,6 @@ def test_nothing_lies_in_the_template_that_git_does_not_track() -> None:
         path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()
     }
     assert found - ALWAYS == set()
-
-
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
-def test_every_combination_has_its_exact_files_and_the_protections_byte_for_byte(
-    bake: Callable[..., Project], answers: dict[str, str]
-) -> None:
-    project = bake(**answers)
-    assert project.files() == ALWAYS - set(hook.ruled_out(answers)) | {".env"}
-    security, names = (
-        "app/security",
-        [path.name for path in (TEMPLATE / "app/security").glob("*.py")],
-    )
-    assert len(names) > 7
-    theirs = project.path / security
-    assert filecmp.cmpfiles(TEMPLATE / security, theirs, names, shallow=False)[0] == names
-    for name in project.files() - set(copied()):
-        assert not JINJA.search((project.path / name).read_text()) or name == "README.md"
-    assert re.findall(r"\{\{.*?\}\}", (project.path / "README.md").read_text()) == [
-        "{{ csp_nonce() }}"
-    ]
 
 
 def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
