@@ -1,9 +1,10 @@
 """Judge every combination of answers: nox -s matrix.
 
-Each is baked, then judged by its files, format, lint, types, start-up, own tests, and tests/live
-behind its proxy. Judges see bytes: where they have seen the same ones, with the same tools, the
-verdict is the same and is not asked for again. Verdicts are kept in .matrix/, so that a run that
-was stopped goes on where it was, and after a change what it does not touch is not judged again.
+Each is baked, then judged by its files, format, lint, types, start-up, commands and own tests; and
+by tests/live each proxy with each way to sign in and each storage, in as few as every two meet.
+Judges see bytes: where they have seen the same ones, with the same tools, the verdict is the same
+and is not asked for again. Verdicts are kept in .matrix/, so that a run that was stopped goes on
+where it was, and after a change what it does not touch is not judged again.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from typing import NamedTuple
 from cookiecutter.main import cookiecutter
 
 from tests.combinations import COMBINATIONS, Answers, name_of, wrong_files
-from tests.conftest import CLEAN, PROVIDER, ROOT, tracked
+from tests.conftest import CHOICES, CLEAN, PROVIDER, ROOT, tracked
 
 KEPT = ROOT / ".matrix"
 LONGEST_S = 1_200
@@ -54,12 +55,25 @@ class Baked(NamedTuple):
                 yield path.relative_to(self.path).as_posix()
 
 
+def every(_: Answers) -> bool:
+    """Return that each combination is judged."""
+    return True
+
+
+def topology(answers: Answers) -> bool:
+    """Return whether it is one of those in which every two of proxy, log-in and storage meet."""
+    place = {question: CHOICES[question].index(answer) for question, answer in answers.items()}
+    alternates = (place["proxy"] + place["login"]) % 2 == place["rate_limit_storage"]
+    return alternates and place["secret_key_source"] == 0  # a stack brings a key of its own
+
+
 class Judge(NamedTuple):
-    """Commands that all have to succeed, and what of a project they can see."""
+    """Commands that all have to succeed, what of a project they can see, and whom they judge."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     sees: Callable[[Baked], Iterator[tuple[str, bytes]]]
+    judges: Callable[[Answers], bool] = every
 
 
 def code(baked: Baked) -> Iterator[tuple[str, bytes]]:
@@ -71,6 +85,14 @@ def code(baked: Baked) -> Iterator[tuple[str, bytes]]:
     yield "pyproject.toml", json.dumps([tools["ruff"], tools["mypy"]]).encode()
 
 
+def attacked(baked: Baked) -> Iterator[tuple[str, bytes]]:
+    """Yield what a project's attacks look at: its code, whatever settings.toml says today."""
+    for name in baked.files():
+        if name.startswith(("app/", "tests/")) or name in ("gunicorn.conf.py", "docs/checks.md"):
+            yield name, (baked.path / name).read_bytes()
+    yield from code(baked)
+
+
 def everything(baked: Baked) -> Iterator[tuple[str, bytes]]:
     """Yield every file."""
     for name in baked.files():
@@ -78,21 +100,22 @@ def everything(baked: Baked) -> Iterator[tuple[str, bytes]]:
 
 
 def running(baked: Baked) -> Iterator[tuple[str, bytes]]:
-    """Yield what the production stack runs; it brings a key of its own, whatever the source."""
+    """Yield what the production stack runs; it brings a key of its own."""
     for name in baked.files():
         if name.startswith(("app/", "deploy/", "tests/")) or name == "gunicorn.conf.py":
             yield name, (baked.path / name).read_bytes()
-    settings = tomllib.loads((baked.path / "settings.toml").read_text())
-    settings.pop("SECRET_KEY_SOURCE")
-    yield "settings.toml", json.dumps(settings).encode()
+    yield "settings.toml", (baked.path / "settings.toml").read_bytes()
 
 
 JUDGES = (
-    Judge("live", ((*PYTEST, "tests/live"),), running),  # the longest first
-    Judge("tests", ((*PYTEST, "--ignore=tests/live"),), everything),
+    Judge("tests", ((*PYTEST, "--ignore=tests/live"),), attacked),  # the longest first
+    Judge("live", ((*PYTEST, "tests/live"),), running, topology),
     Judge("types", (("mypy", "--strict", "."),), code),
     Judge("lint", (("ruff", "format", "--check", "."), ("ruff", "check", ".")), code),
     Judge("start", (("flask", "check", "--fail-level", "warning"), ("-c", STARTS)), everything),
+    Judge(
+        "commands", ((*PYTEST, "tests/test_commands.py", "tests/test_development.py"),), everything
+    ),
 )
 
 
@@ -183,7 +206,8 @@ def main() -> None:
         todo: dict[str, tuple[Judge, Baked]] = {}
         for judge in judges:
             for baked in projects:
-                todo.setdefault(key_of(judge, baked, tools), (judge, baked))
+                if judge.judges(baked.answers):
+                    todo.setdefault(key_of(judge, baked, tools), (judge, baked))
         known = {key for key in todo if (KEPT / key).exists()}
         total = Counter(judge.name for judge, _ in todo.values())
         with ThreadPoolExecutor(options.jobs) as workers:
@@ -207,13 +231,15 @@ def main() -> None:
     print(
         f"\n{len(projects)} of {len(COMBINATIONS)} combinations, {time.monotonic() - begun:.0f} s"
     )
-    print("| judge | different bytes | judged now | known already | refused |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| judge | projects | different bytes | judged now | known already | refused |")
+    print("| --- | --- | --- | --- | --- | --- |")
     refused = Counter(what.partition(" ")[0] for what, _ in failed)
-    print(f"| files | {len(projects)} | {len(projects)} | 0 | {refused['files']} |")
+    print("| " + " | ".join(["files", *[str(len(projects))] * 3, "0", f"{refused['files']} |"]))
     for judge in judges:
         name, all_ = judge.name, total[judge.name]
-        print(f"| {name} | {all_} | {ran[name]} | {all_ - ran[name]} | {refused[name]} |")
+        meant = sum(judge.judges(baked.answers) for baked in projects)
+        known_ = all_ - ran[name]
+        print(f"| {name} | {meant} | {all_} | {ran[name]} | {known_} | {refused[name]} |")
     sys.exit(bool(failed))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import CHOICES, Project
 from tests.combinations import JINJA
+from tests.conftest import CHOICES, Project
 
 HEADINGS = {
     "authorization.md": ["Rules", "Fields", "Context", "Decisions"],
