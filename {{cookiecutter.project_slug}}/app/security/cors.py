@@ -29,6 +29,7 @@ def init_app(app: Flask) -> None:
             methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Content-Type", "X-CSRFToken"],
             expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"],
+            always_send=False,  # to whoever names no origin there is nothing to say
             max_age=600,  # seconds a browser may remember the permission
         )
     app.after_request(_vary)

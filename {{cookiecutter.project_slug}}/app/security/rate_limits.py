@@ -10,6 +10,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ FREE: Mapping[str, str] = {
 
 ACCOUNT = "account"  # in the session, which is signed
 DEFAULT = "default"
+MOST_KNOWN = 1_024  # addresses that need not be read again
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
 
@@ -140,8 +142,13 @@ def address_key() -> str:
     All addresses of an IPv6 /64 are one client: a household or a server has them all.
     What is no address, as on a unix socket, shares one bucket.
     """
+    return _client_of(request.remote_addr or "")
+
+
+@lru_cache(MOST_KNOWN)
+def _client_of(text: str) -> str:
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(text)
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address):
