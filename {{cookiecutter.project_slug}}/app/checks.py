@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flask import Config, Flask
-from packaging.requirements import Requirement
 
 from . import config, security, security_txt
 from .problem import Problem, Refusal
@@ -130,6 +129,8 @@ def topology(root: Path, hops: int) -> Iterator[Problem]:
 
 def dependencies(root: Path) -> Iterator[Problem]:
     """Yield installed packages that are older than pyproject.toml asks for (ASVS 15.2.1)."""
+    from packaging.requirements import Requirement  # `flask check` alone has use for it
+
     path = root / "pyproject.toml"
     if not path.exists():  # as in an image, where the lock file has decided
         return

@@ -22,7 +22,7 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def answer_monitors() -> Response | None:
-        if request.method in ("GET", "HEAD") and request.path in answers:
+        if request.path in answers and request.method in ("GET", "HEAD"):
             return answers[request.path]()
         return None
 

@@ -2,7 +2,7 @@
 
 Two storages for the `limits` library, under schemes of our own: one in the memory of this process,
 whose cost does not grow with the number of clients and whose size is bounded, and one in Redis or
-Valkey, which asks once per limit and counts in memory while the server is gone.
+Valkey, which asks once per request and counts in memory while the server is gone.
 https://limits.readthedocs.io/en/stable/custom-storage.html
 """
 
@@ -13,6 +13,8 @@ import threading
 import time
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from limits.storage import MemoryStorage, RedisStorage
 
@@ -28,33 +30,55 @@ SCHEMES = {"memory": "bounded"} | {
     scheme: f"counted+{scheme}" for scheme in ("redis", "rediss", "valkey", "valkeys")
 }
 TIMEOUT_S = 0.5  # a server that hangs must not hang the visitor
-MOST_TOLD = 16  # answers that a thread keeps for the headers of its request
 RETRY_S = 1.0  # how long a server that is gone is left alone
 
 # Hits are a list of moments in microseconds of the server's clock, the newest first.
-# One call: forget what has left the window, hit if there is room, tell what is left and since when.
+# For each key: forget what has left the window, hit if there is room, tell what is left and since
+# when. One call for all the limits of a request.
 HIT = """
-local window, limit, hits = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local oldest = redis.call('LINDEX', KEYS[1], -1)
-while oldest and tonumber(oldest) <= now - window do
-    redis.call('RPOP', KEYS[1])
-    oldest = redis.call('LINDEX', KEYS[1], -1)
-end
-local count = redis.call('LLEN', KEYS[1])
-local room = count + hits <= limit
-if room and hits > 0 then
-    for _ = 1, hits do
-        redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
+local told = {}
+for place, key in ipairs(KEYS) do
+    local window = tonumber(ARGV[3 * place - 2])
+    local limit = tonumber(ARGV[3 * place - 1])
+    local hits = tonumber(ARGV[3 * place])
+    local oldest = redis.call('LINDEX', key, -1)
+    while oldest and tonumber(oldest) <= now - window do
+        redis.call('RPOP', key)
+        oldest = redis.call('LINDEX', key, -1)
     end
-    redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
-    count = count + hits
+    local count = redis.call('LLEN', key)
+    local room = count + hits <= limit
+    if room and hits > 0 then
+        for _ = 1, hits do
+            redis.call('LPUSH', key, string.format('%.0f', now))
+        end
+        redis.call('PEXPIRE', key, math.ceil(window / 1000))
+        count = count + hits
+    end
+    told[place] = {room and 1 or 0, count, oldest and now - tonumber(oldest) or 0}
 end
-local age = oldest and now - tonumber(oldest) or 0
-return {room and 1 or 0, count, age}
+return told
 """
 GIVE_BACK = "return redis.call('LPOP', KEYS[1])"
+
+
+class Try(NamedTuple):
+    """What is to be counted: under which key, against how many per how many seconds."""
+
+    key: str
+    limit: int
+    window_s: int
+    hits: int = 1
+
+
+class Count(NamedTuple):
+    """Whether there was room for a try, how many count now, and since when (epoch, seconds)."""
+
+    room: bool
+    used: int
+    oldest: float
 
 
 class _Hits:
@@ -114,17 +138,17 @@ class _Table:
             hits.forget(now - self.window_s)
         return hits if hits and hits.total else None
 
-    def hit(self, key: str, limit: int, hits: int, now: float) -> bool:
-        """Count hits if there is room for all; return whether there was."""
+    def hit(self, key: str, limit: int, hits: int, now: float) -> Count:
+        """Count hits if there is room for all."""
         self._sweep(now)
         found = self.find(key, now) or self._new(key)
-        if found.total + hits > limit:
-            return False
-        # A hit counts until its slot has left the window: never too early.
-        found.add(math.ceil(now / self.slot_s) * self.slot_s if self.slot_s else now, hits)
-        if key in self.clients:
-            self.clients.move_to_end(key)
-        return True
+        room = found.total + hits <= limit
+        if room and hits:
+            # A hit counts until its slot has left the window: never too early.
+            found.add(math.ceil(now / self.slot_s) * self.slot_s if self.slot_s else now, hits)
+            if key in self.clients:
+                self.clients.move_to_end(key)
+        return Count(room, found.total, found.moments[0] if found.moments else now)
 
     def _new(self, key: str) -> _Hits:
         if key in self.clients or len(self.clients) < MOST_CLIENTS:
@@ -139,7 +163,24 @@ class _Table:
             del self.clients[key]
 
 
-class BoundedMemory(MemoryStorage):
+class _Counts:
+    """The two questions that `limits` has for a storage, by the one that ours answer."""
+
+    def spend(self, tries: Sequence[Try]) -> list[Count]:
+        """Count each try whose limit has room for it; return what is counted, in that order."""
+        raise NotImplementedError
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Hit `amount` times if the limit per `expiry` seconds has room; return whether it had."""
+        return self.spend([Try(key, limit, expiry, amount)])[0].room
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the oldest hit in the window was, in seconds of the epoch, and how many."""
+        told = self.spend([Try(key, limit, expiry, 0)])[0]
+        return told.oldest, told.used
+
+
+class BoundedMemory(_Counts, MemoryStorage):
     """The counts of this process."""
 
     STORAGE_SCHEME = ["bounded"]  # noqa: RUF012  the library's own declaration
@@ -149,23 +190,20 @@ class BoundedMemory(MemoryStorage):
         self._tables: dict[tuple[int, int], _Table] = {}
         self._lock = threading.Lock()
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Hit `amount` times if the limit per `expiry` seconds has room; return whether it had."""
+    def spend(self, tries: Sequence[Try]) -> list[Count]:
+        """Count each try whose limit has room for it."""
         with self._lock:
-            return self._table(limit, expiry).hit(key, limit, amount, time.time())
+            now = time.time()
+            return [
+                self._table(limit, window_s).hit(key, limit, hits, now)
+                for key, limit, window_s, hits in tries
+            ]
 
     def give_back(self, key: str, limit: int, expiry: int) -> None:
         """Count one hit less."""
         with self._lock:
             if hits := self._table(limit, expiry).find(key, time.time()):
                 hits.take_one_back()
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return when the oldest hit in the window was, in seconds of the epoch, and how many."""
-        now = time.time()
-        with self._lock:
-            hits = self._table(limit, expiry).find(key, now)
-            return (hits.moments[0], hits.total) if hits else (now, 0)
 
     def clear(self, key: str) -> None:
         """Forget a client."""
@@ -181,10 +219,13 @@ class BoundedMemory(MemoryStorage):
         return super().reset()
 
     def _table(self, limit: int, window_s: int) -> _Table:
-        return self._tables.setdefault((limit, window_s), _Table(limit, window_s))
+        table = self._tables.get((limit, window_s))
+        if table is None:
+            table = self._tables[limit, window_s] = _Table(limit, window_s)
+        return table
 
 
-class CountedServer(RedisStorage):
+class CountedServer(_Counts, RedisStorage):
     """The counts that several processes and hosts share, in Redis or Valkey.
 
     While the server is gone each process counts in its own memory; one call a second tries again.
@@ -202,32 +243,31 @@ class CountedServer(RedisStorage):
         self._hit = self.get_connection().register_script(HIT.encode())
         self._give_back = self.get_connection().register_script(GIVE_BACK.encode())
         self._memory = BoundedMemory()
-        self._told = threading.local()
         self._lock = threading.Lock()
         self._gone_until: float | None = None  # None while the server answers
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Hit `amount` times if the limit per `expiry` seconds has room; return whether it had."""
-        answer = self._ask(key, limit, expiry, amount)
-        if answer is None:
-            return self._memory.acquire_entry(key, limit, expiry, amount)
-        return bool(answer[0])
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return when the oldest hit in the window was, in seconds of the epoch, and how many.
-
-        What the last hit was told is enough: no second question for the same request.
-        """
-        told: dict[str, tuple[float, int]] = vars(self._told)
-        if key in told:
-            return told.pop(key)
-        if self._ask(key, limit, expiry, 0) is None:
-            return self._memory.get_moving_window(key, limit, expiry)
-        return told.pop(key)
+    def spend(self, tries: Sequence[Try]) -> list[Count]:
+        """Count each try whose limit has room for it, all in one question to the server."""
+        if not self._is_worth_asking():
+            return self._memory.spend(tries)
+        try:
+            told = self._hit(
+                [self.prefixed_key(wanted.key) for wanted in tries],
+                [
+                    n
+                    for _, limit, window_s, hits in tries
+                    for n in (window_s * 1_000_000, limit, hits)
+                ],
+            )
+        except self.base_exceptions as error:
+            self._has_gone(error)
+            return self._memory.spend(tries)
+        self._is_back()
+        now = time.time()
+        return [Count(bool(room), count, now - age_us / 1e6) for room, count, age_us in told]
 
     def give_back(self, key: str, limit: int, expiry: int) -> None:
         """Count one hit less, where the last one was counted."""
-        vars(self._told).pop(key, None)
         if self._is_worth_asking():
             try:
                 self._give_back([self.prefixed_key(key)])
@@ -240,24 +280,6 @@ class CountedServer(RedisStorage):
         """Forget everybody."""
         self._memory.reset()
         return super().reset()
-
-    def _ask(self, key: str, limit: int, expiry: int, hits: int) -> tuple[int, int, int] | None:
-        """Ask the server; return room, count and the age of the oldest, or None if it is gone."""
-        told: dict[str, tuple[float, int]] = vars(self._told)
-        told.pop(key, None)
-        if not self._is_worth_asking():
-            return None
-        try:
-            answer = self._hit([self.prefixed_key(key)], [expiry * 1_000_000, limit, hits])
-        except self.base_exceptions as error:
-            self._has_gone(error)
-            return None
-        self._is_back()
-        room, count, age_us = (int(number) for number in answer)
-        if len(told) >= MOST_TOLD:
-            told.clear()
-        told[key] = (time.time() - age_us / 1e6, count)
-        return room, count, age_us
 
     def _is_worth_asking(self) -> bool:
         with self._lock:

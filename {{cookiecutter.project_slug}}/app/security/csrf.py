@@ -43,14 +43,13 @@ def init_app(app: Flask) -> None:
     """Check origin and token on every POST, PUT, PATCH and DELETE, form or JSON."""
     app.config.update(
         WTF_CSRF_ENABLED=True,
-        WTF_CSRF_CHECK_DEFAULT=True,
+        WTF_CSRF_CHECK_DEFAULT=False,  # _check() asks it, between our own two questions
         WTF_CSRF_METHODS=UNSAFE_METHODS,
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a form may stay open over lunch
         WTF_CSRF_SSL_STRICT=False,  # our own check knows the allowed origins, this one does not
     )
-    app.before_request(_refuse_foreign_origin)
     _protect.init_app(app)
-    app.before_request(_refuse_unknown_origin)
+    app.before_request(_check)
 
 
 def problems(_config: Config) -> Iterator[Problem]:
@@ -78,21 +77,21 @@ def unexplained(app: Flask) -> list[str]:
     ] + [f"{blueprint.name}.*" for blueprint in _protect._exempt_blueprints]
 
 
-def _refuse_foreign_origin() -> None:
-    if _is_checked() and _comes_from_us() is False:
+def _check() -> None:
+    """Refuse what another site sent, then what has no token, then what hides where it came from.
+
+    The last is a script, honest or not: every browser tells.
+    """
+    if request.method not in UNSAFE_METHODS or request.endpoint is None:
+        return  # without an endpoint no view runs: the answer is 404 or 405
+    if hasattr(current_app.view_functions[request.endpoint], "csrf_exempt"):
+        return
+    ours = _comes_from_us()
+    if ours is False:
         raise ForeignOrigin
-
-
-def _refuse_unknown_origin() -> None:
-    """Refuse, after the token, a request that hides where it came from: no browser does."""
-    if _is_checked() and _comes_from_us() is None:
+    _protect.protect(apply_exemptions=True)
+    if ours is None:
         raise ForeignOrigin
-
-
-def _is_checked() -> bool:
-    if request.endpoint is None or request.method not in UNSAFE_METHODS:
-        return False  # without an endpoint no view runs: the answer is 404 or 405
-    return not hasattr(current_app.view_functions[request.endpoint], "csrf_exempt")
 
 
 def _comes_from_us() -> bool | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Config, Flask, Response, request
 from flask_talisman import Talisman
-from werkzeug.datastructures import Headers
 
 from ..problem import Problem
 
@@ -87,14 +86,14 @@ def init_app(app: Flask) -> None:
         app,
         force_https=False,  # https.py does it: a redirected POST is a lost POST
         session_cookie_secure=production,
-        strict_transport_security=production,
-        strict_transport_security_max_age=HSTS_MAX_AGE_S,
-        strict_transport_security_include_subdomains=app.config["HSTS_INCLUDE_SUBDOMAINS"],
-        content_security_policy=page_policy,
+        content_security_policy=_in_two(page_policy),
         content_security_policy_nonce_in=["script-src"],
-        frame_options=FIXED["X-Frame-Options"],
         referrer_policy=FIXED["Referrer-Policy"],
-        permissions_policy=FIXED["Permissions-Policy"],
+        # What is the same for every answer is the floor's: it would be looked at twice.
+        frame_options=None,
+        permissions_policy=None,
+        strict_transport_security=False,
+        x_content_type_options=False,
     )
 
 
@@ -155,6 +154,16 @@ def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDic
     return policy
 
 
+def _in_two(policy: Mapping[str, str]) -> OrderedDict[str, str]:
+    """Return the directive that gets the nonce, and the others as one: Talisman joins them anew.
+
+    It does so for every answer, so that it pays to give it few.
+    """
+    others = _text({name: sources for name, sources in policy.items() if name != "script-src"})
+    first, _, rest = others.partition(" ")
+    return OrderedDict({"script-src": policy.get("script-src", ""), first: rest})
+
+
 def _text(policy: Mapping[str, str]) -> str:
     return "; ".join(" ".join(filter(None, item)) for item in policy.items())
 
@@ -168,8 +177,7 @@ def _leave_data_to_the_floor(response: Response) -> Response:
     """Keep Talisman's policy for pages alone; let a file with a hash in its name be kept."""
     if response.mimetype != PAGE:
         del response.headers["Content-Security-Policy"]
-    filename = (request.view_args or {}).get("filename", "")
-    if request.endpoint == "static" and response.status_code == 200 and HASHED.search(filename):
+    if request.endpoint == "static" and response.status_code == 200 and HASHED.search(request.path):
         response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
     return response
 
@@ -180,27 +188,28 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
     An after_request function that raises makes Flask answer without any header of Talisman's.
     """
     wsgi_app = app.wsgi_app
-    embedder_policy = app.config["CROSS_ORIGIN_EMBEDDER_POLICY"]
-    policies = {True: _text(page_policy), False: DATA_POLICY}
+    error = {**FIXED, "Content-Security-Policy": DATA_POLICY}
+    embedder = {"Cross-Origin-Embedder-Policy": app.config["CROSS_ORIGIN_EMBEDDER_POLICY"]}
+    page_only = {"Content-Security-Policy": _text(page_policy), "Reporting-Endpoints": REPORTING}
+    # An error that is no page embeds nothing.
+    for_error, for_data, for_page = (
+        [(name.lower(), (name, value)) for name, value in floor.items()]
+        for floor in (error, {**error, **embedder}, {**error, **embedder, **page_only})
+    )
     production = not app.config["DEBUG"]
-    transport = _transport(app.config)
+    transport = ("Strict-Transport-Security", _transport(app.config))
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(
             status: str, header_list: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
         ) -> Callable[[bytes], object]:
-            headers = Headers(header_list)
-            is_page = headers.get("Content-Type", "").startswith(PAGE)
-            headers.setdefault("Content-Security-Policy", policies[is_page])
-            if is_page:
-                headers["Reporting-Endpoints"] = REPORTING
-            for name, value in FIXED.items():
-                headers.setdefault(name, value)
-            if is_page or status < "4":  # an error that is no page embeds nothing
-                headers["Cross-Origin-Embedder-Policy"] = embedder_policy
+            sent = {name.lower(): value for name, value in header_list}
+            is_page = sent.get("content-type", "").startswith(PAGE)
+            floor = for_page if is_page else for_data if status < "4" else for_error
+            missing = [header for name, header in floor if name not in sent]
             if production and environ["wsgi.url_scheme"] == "https":
-                headers.setdefault("Strict-Transport-Security", transport)
-            return start_response(status, headers.to_wsgi_list(), exc_info)
+                missing.append(transport)
+            return start_response(status, header_list + missing, exc_info)
 
         return wsgi_app(environ, start)
 

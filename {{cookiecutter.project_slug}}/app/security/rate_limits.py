@@ -10,16 +10,17 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeVar, cast
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Config, Flask, Response, current_app, g, request, session
-from flask_limiter import ApplicationLimit, Limiter
 from limits import RateLimitItem, parse_many
+from limits.storage import storage_from_string
 from werkzeug.exceptions import TooManyRequests
 
-from .. import rate_limit_storage
 from ..problem import Problem
+from ..rate_limit_storage import SCHEMES, BoundedMemory, Count, CountedServer, Try
 
 View = TypeVar("View", bound=Callable[..., object])
 
@@ -32,6 +33,7 @@ FREE: Mapping[str, str] = {
 
 ACCOUNT = "account"  # in the session, which is signed
 DEFAULT = "default"
+MOST_KNOWN = 1_024  # addresses that need not be read again
 
 SERVERS = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey"}
 
@@ -56,33 +58,27 @@ def init_app(app: Flask) -> None:
     app/rate_limit_storage.py does the counting.
     """
     scheme, colon, rest = app.config["RATELIMIT_STORAGE_URI"].partition(":")
-    limiter = Limiter(  # one per app: a shared one keeps the last app's store for all
-        client_key,
-        application_limits=[
-            ApplicationLimit(app.config["RATELIMIT_DEFAULT"], scope=DEFAULT),
-            ApplicationLimit(
-                app.config["RATELIMIT_STRICT"],
-                key_function=_strict_key,
-                scope=lambda _endpoint: _purpose() or "",
-                exempt_when=lambda: _purpose() is None,
-            ),
-        ],
-        # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
-        default_limits_exempt_when=lambda: True,
-        strategy="moving-window",  # fixed-window let 9 through where 5 are allowed
-        storage_uri=f"{rate_limit_storage.SCHEMES[scheme]}{colon}{rest}",
-        # Without an endpoint nothing would be counted: unknown paths and wrong methods.
-        request_identifier=lambda: request.endpoint or "nothing",
-        fail_on_first_breach=False,  # a request over one limit spends the other as well
-    )
-    limiter.request_filter(lambda: request.method == "OPTIONS")
-    limiter.init_app(app)
-    app.extensions["rate_limits"] = limiter
+    app.extensions["rate_limits"] = storage_from_string(f"{SCHEMES[scheme]}{colon}{rest}")
+    default = parse_many(app.config["RATELIMIT_DEFAULT"])
+    strict = parse_many(app.config["RATELIMIT_STRICT"])
+
+    @app.before_request
+    def count() -> None:
+        if request.method == "OPTIONS" or request.endpoint in FREE:
+            return
+        wanted = [(item, client_key(), DEFAULT) for item in default]
+        if purpose := _purpose():
+            # Over one limit or not, a request spends the other as well.
+            wanted += [(item, _strict_key(), purpose) for item in strict]
+        g.limits = _spend(wanted)
+        if any(not spent.counted.room for spent in g.limits):
+            raise TooManyRequests
+
     app.after_request(_tell)
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """Yield limits that Flask-Limiter would log and drop, and stores that cannot be used."""
+    """Yield limits that limit nothing, and stores that cannot be used."""
     for name in ("RATELIMIT_DEFAULT", "RATELIMIT_STRICT"):
         try:
             unlimited = any(item.amount < 1 for item in parse_many(config[name]))
@@ -116,22 +112,18 @@ def spend(limits: str, scope: str, key: str) -> None:
     known what comes of it, so that no number of parallel ones passes; see `give_back`.
     Raises TooManyRequests, with the seconds to wait, when there is no room.
     """
-    for item in parse_many(limits):
-        if not _limiter().limiter.hit(item, key, scope):
-            reset = _limiter().limiter.get_window_stats(item, key, scope).reset_time
-            raise TooManyRequests(scope, retry_after=max(1, math.ceil(reset - time.time())))
-        g.setdefault("tries", []).append((item, [key, scope]))
+    for spent in _spend([(item, key, scope) for item in parse_many(limits)]):
+        if not spent.counted.room:
+            raise TooManyRequests(scope, retry_after=max(1, spent.wait_s()))
+        g.setdefault("tries", []).append(spent)
 
 
 def give_back() -> None:
     """Return what this request spent, but for RATELIMIT_DEFAULT: it was no guess."""
-    spent: list[tuple[RateLimitItem, list[str]]] = g.pop("tries", [])
-    for limit in _limiter().current_limits:
-        if limit.request_args[-1] != DEFAULT:
-            spent.append((limit.limit, limit.request_args))
-    storage = cast("rate_limit_storage.BoundedMemory", _limiter().storage)
-    for item, arguments in spent:
-        storage.give_back(item.key_for(*arguments), item.amount, item.get_expiry())
+    tries: list[_Spent] = g.pop("tries", [])
+    tries += [spent for spent in _spent() if spent.scope != DEFAULT]
+    for item, key, scope, _ in tries:
+        _storage().give_back(item.key_for(key, scope), item.amount, item.get_expiry())
 
 
 def client_key() -> str:
@@ -150,8 +142,13 @@ def address_key() -> str:
     All addresses of an IPv6 /64 are one client: a household or a server has them all.
     What is no address, as on a unix socket, shares one bucket.
     """
+    return _client_of(request.remote_addr or "")
+
+
+@lru_cache(MOST_KNOWN)
+def _client_of(text: str) -> str:
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(text)
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address):
@@ -163,19 +160,19 @@ def address_key() -> str:
 
 def retry_after_s() -> int | None:
     """Return in how many seconds to come back, if this request was over a limit."""
-    waits = [state.wait_s for state in _states() if state.breached]
+    waits = [spent.wait_s() for spent in _spent() if not spent.counted.room]
     return max(1, *waits) if waits else None
 
 
 def exceeded(error: TooManyRequests) -> str:
     """Return the name of the limit that a request was over: a purpose, else `default`."""
-    names = [state.name.rpartition("-")[0] for state in _states() if state.breached]
+    names = [spent.scope for spent in _spent() if not spent.counted.room]
     return min(names, key=DEFAULT.__eq__) if names else str(error.description)
 
 
 def store_answers() -> bool:
     """Return whether the store of the counts can be reached."""
-    return bool(_limiter().storage.check())
+    return bool(_storage().check())
 
 
 def listed() -> Iterator[tuple[str, str, str]]:
@@ -199,52 +196,59 @@ def _strict_key() -> str:
     return address_key() if getattr(view, "strict_by_address", False) else client_key()
 
 
-def _limiter() -> Limiter:
-    limiter: Limiter = current_app.extensions["rate_limits"]
-    return limiter
+def _storage() -> BoundedMemory | CountedServer:
+    storage: BoundedMemory | CountedServer = current_app.extensions["rate_limits"]
+    return storage
 
 
 def _purpose() -> str | None:
+    if request.method != "POST":
+        return None
     view = current_app.view_functions.get(request.endpoint or "")
-    return getattr(view, "strict_purpose", None) if request.method == "POST" else None
+    return getattr(view, "strict_purpose", None)
 
 
-class _State(NamedTuple):
+class _Spent(NamedTuple):
     """What one limit says of this request."""
 
-    name: str
-    amount: int
-    window_s: int
-    remaining: int
-    wait_s: int
-    breached: bool
+    item: RateLimitItem
+    key: str
+    scope: str
+    counted: Count
+
+    def name(self) -> str:
+        """Return what the client is told that the limit is called."""
+        return f"{self.scope}-{self.item.get_expiry()}s"
+
+    def wait_s(self) -> int:
+        """Return in how many seconds the oldest of what counts has left the window."""
+        return max(0, math.ceil(self.counted.oldest + self.item.get_expiry() - time.time()))
 
 
-def _states() -> list[_State]:
-    try:
-        return [
-            _State(
-                name=f"{limit.request_args[-1]}-{limit.limit.get_expiry()}s",
-                amount=limit.limit.amount,
-                window_s=limit.limit.get_expiry(),
-                remaining=limit.remaining,
-                wait_s=max(0, math.ceil(limit.window.reset_time - time.time())),
-                breached=limit.breached,
-            )
-            for limit in _limiter().current_limits
-        ]
-    except Exception:  # whatever the store's library raises: it died after the count
-        current_app.logger.exception("The limits of this request cannot be told")
-        return []
+def _spend(wanted: list[tuple[RateLimitItem, str, str]]) -> list[_Spent]:
+    """Count a try against each limit, for a key and a scope."""
+    tries = [
+        Try(item.key_for(key, scope), item.amount, item.get_expiry()) for item, key, scope in wanted
+    ]
+    counts = _storage().spend(tries)
+    return [_Spent(*limit, count) for limit, count in zip(wanted, counts, strict=True)]
+
+
+def _spent() -> list[_Spent]:
+    """Return what every request spends, as far as this one has come."""
+    spent: list[_Spent] = g.get("limits", [])
+    return spent
 
 
 def _tell(response: Response) -> Response:
     """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
-    if states := _states():
+    if limits := _spent():
         response.headers["RateLimit-Policy"] = ", ".join(
-            f'"{state.name}";q={state.amount};w={state.window_s}' for state in states
+            f'"{spent.name()}";q={spent.item.amount};w={spent.item.get_expiry()}'
+            for spent in limits
         )
         response.headers["RateLimit"] = ", ".join(
-            f'"{state.name}";r={state.remaining};t={state.wait_s}' for state in states
+            f'"{spent.name()}";r={spent.item.amount - spent.counted.used};t={spent.wait_s()}'
+            for spent in limits
         )
     return response

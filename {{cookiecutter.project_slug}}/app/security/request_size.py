@@ -36,11 +36,14 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def _refuse_oversized() -> None:
+    is_chunked = "Transfer-Encoding" in request.headers
+    if not request.content_length and not is_chunked:
+        return  # there is no body
     most_bytes = request.max_content_length or 0
     if request.mimetype == URLENCODED:  # Werkzeug bounds the fields of multipart forms alone
         most_bytes = min(most_bytes, request.max_form_memory_size or 0)
     length = request.content_length or 0
-    if "Transfer-Encoding" in request.headers:
+    if is_chunked:
         # A chunked body does not say how long it is, and Werkzeug cuts it at its bound in silence.
         request.max_content_length = most_bytes + 1
         length = len(request.get_data())

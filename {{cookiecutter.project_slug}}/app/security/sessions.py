@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from flask import Config, Flask
 from flask.sessions import SecureCookieSessionInterface
+from itsdangerous import URLSafeTimedSerializer
 
 from ..problem import Problem
 
@@ -20,6 +21,12 @@ class SHA256SessionInterface(SecureCookieSessionInterface):
     """Flask's signed cookie, signed with HMAC-SHA-256 where Flask still uses SHA-1."""
 
     digest_method = staticmethod(hashlib.sha256)
+    _signer: URLSafeTimedSerializer | None = None
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """Return what signs and verifies, made once: no key changes while an application runs."""
+        self._signer = self._signer or super().get_signing_serializer(app)
+        return self._signer
 
 
 def init_app(app: Flask) -> None:
