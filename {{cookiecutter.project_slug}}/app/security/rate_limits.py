@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Config, Flask, Response, current_app, g, request, session
+from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
-from limits.storage import storage_from_string
 from werkzeug.exceptions import TooManyRequests
 
 from ..problem import Problem
@@ -52,28 +52,57 @@ def strict(purpose: str, *, by_address: bool = False) -> Callable[[View], View]:
     return mark
 
 
+class OneQuestion(Limiter):
+    """Flask-Limiter, which counts what a request spends in one question to the store.
+
+    What it decides anew for every request, of limits that each view may have otherwise, is decided
+    here: there are two, over everything. Its decorators add limits of their own, as ever.
+    """
+
+    def __init__(
+        self, key_func: Callable[[], str], *, default: str, strict: str, storage_uri: str
+    ) -> None:
+        super().__init__(
+            key_func,
+            storage_uri=storage_uri,
+            strategy="moving-window",  # fixed-window let 9 through where 5 are allowed
+            # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
+            default_limits_exempt_when=lambda: True,
+        )
+        self._default, self._strict = parse_many(default), parse_many(strict)
+
+    def _check_request_limit(
+        self, callable_name: str | None = None, in_middleware: bool = True
+    ) -> None:
+        """Count, before each request; for a decorator, do what it says."""
+        if not in_middleware:
+            return super()._check_request_limit(callable_name, in_middleware)
+        if request.method == "OPTIONS" or request.endpoint in FREE:
+            return None
+        wanted = [(item, client_key(), DEFAULT) for item in self._default]
+        if purpose := _purpose():
+            # Over one limit or not, a request spends the other as well.
+            wanted += [(item, _strict_key(), purpose) for item in self._strict]
+        g.limits = _spend(wanted)
+        if any(not spent.counted.room for spent in g.limits):
+            raise TooManyRequests
+        return None
+
+
 def init_app(app: Flask) -> None:
     """Count every request but preflights, static files and the health paths.
 
     app/rate_limit_storage.py does the counting.
     """
     scheme, colon, rest = app.config["RATELIMIT_STORAGE_URI"].partition(":")
-    app.extensions["rate_limits"] = storage_from_string(f"{SCHEMES[scheme]}{colon}{rest}")
-    default = parse_many(app.config["RATELIMIT_DEFAULT"])
-    strict = parse_many(app.config["RATELIMIT_STRICT"])
-
-    @app.before_request
-    def count() -> None:
-        if request.method == "OPTIONS" or request.endpoint in FREE:
-            return
-        wanted = [(item, client_key(), DEFAULT) for item in default]
-        if purpose := _purpose():
-            # Over one limit or not, a request spends the other as well.
-            wanted += [(item, _strict_key(), purpose) for item in strict]
-        g.limits = _spend(wanted)
-        if any(not spent.counted.room for spent in g.limits):
-            raise TooManyRequests
-
+    limiter = OneQuestion(  # one per app: a shared one keeps the last app's store for all
+        client_key,
+        default=app.config["RATELIMIT_DEFAULT"],
+        strict=app.config["RATELIMIT_STRICT"],
+        storage_uri=f"{SCHEMES[scheme]}{colon}{rest}",
+    )
+    limiter.init_app(app)
+    app.extensions["rate_limits"] = limiter.storage
     app.after_request(_tell)
 
 

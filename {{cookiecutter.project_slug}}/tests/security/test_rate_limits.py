@@ -306,6 +306,15 @@ def test_a_store_without_its_library_is_refused(
         make_app(RATELIMIT_STORAGE_URI="redis://127.0.0.1:6379")
 
 
+def test_a_decorator_of_the_library_adds_a_limit_of_its_own(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_DEFAULT="2 per minute")
+    (limiter,) = app.extensions["limiter"]
+    app.add_url_rule("/rare", "rare", limiter.limit("1 per minute")(lambda: "rare"))
+    client = app.test_client()
+    assert statuses(client, "/rare", 2) == [200, 429]
+    assert statuses(client, "/", 1) == [429]  # it has spent what is over everything
+
+
 def test_limits_hold_while_the_store_is_down(make_app: MakeApp) -> None:
     pytest.importorskip("redis", reason="needs a store's library: uv run --group live pytest")
     uri = f"redis://127.0.0.1:{free_port()}"
