@@ -121,7 +121,7 @@ def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -
 def test_packages_come_from_one_index_as_they_were_locked(bake: Callable[..., Project]) -> None:
     project = bake()
     places = re.compile(
-        r"index-url|extra-index|--index\b|find-links|tool\.uv\.(index|sources)|@ (git|http)"
+        r"index-url|extra-index|--index\b(?! --)|find-links|tool\.uv\.(index|sources)|@ (git|http)"
     )
     for name in project.files():
         if name.endswith((".toml", ".yaml", ".yml", ".md")) or name == "Dockerfile":

