@@ -83,9 +83,8 @@ def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
             said = "\n".join(step.get("run", "") for step in job["steps"])
             assert "${{" not in said  # what is put into a script is run
             if name in WRITES:
-                assert (
-                    re.findall(r"^ *(?:cruft|pip|uvx?|python3?|npm|npx|bash)\b", said, re.M) == []
-                )
+                programs = r"(?:^|[;&|(]) *(cruft|pip|uvx?|python3?|npm|npx|bash|\./\S+)\b"
+                assert re.findall(programs, said, re.MULTILINE) == []
 
 
 def test_what_updates_a_project_is_what_is_tested(bake: Callable[..., Project]) -> None:
