@@ -81,7 +81,8 @@ def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
             (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
             assert checkout["with"]["persist-credentials"] is False
             said = "\n".join(step.get("run", "") for step in job["steps"])
-            assert "${{" not in said  # what is put into a script is run
+            # What is put into a script is run; a matrix stands in the file itself.
+            assert re.findall(r"\$\{\{(?! *matrix\.)", said) == []
             if name in WRITES:
                 programs = r"(?:^|[;&|(]) *(cruft|pip|uvx?|python3?|npm|npx|bash|\./\S+)\b"
                 assert re.findall(programs, said, re.MULTILINE) == []
