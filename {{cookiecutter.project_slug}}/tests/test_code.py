@@ -181,7 +181,7 @@ INVENTORY = {
     },  # which old TLS is accepted; addresses that nobody has
     "app/outside/probes.py": {"ssl"},
     "app/request_id.py": {"secrets"},
-    "app/security/sessions.py": {"hashlib"},  # HMAC-SHA-256: signs the session
+    "app/security/sessions.py": {"hashlib", "itsdangerous"},  # HMAC-SHA-256: signs the session
     "app/login/by_oidc.py": {"authlib.integrations.flask_client", "secrets"},  # nonces, tokens
     "app/login/oidc.py": {  # tokens signed by the provider: RSA and ECDSA with SHA-2 alone
         "authlib.common.errors",
