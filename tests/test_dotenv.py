@@ -106,7 +106,7 @@ def rotate_once(path: str) -> None:
     rotation.rotate(path, TODAY, UNTIL, compromised=False, prune=False)
 
 
-PROCESSES, TIMES = 4, 10
+PROCESSES, TIMES = 3, 8
 
 
 def rotate_with_others(path: str, together: Barrier) -> None:

