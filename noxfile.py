@@ -39,7 +39,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **provider(session)}
+    variables = {**CLEAN, **OUTSIDE, **packages(session)}
     session.run("pytest", "-m", "not removal and not postgresql", *session.posargs, env=variables)
 
 
@@ -47,7 +47,7 @@ def tests(session: nox.Session) -> None:
 def removals(session: nox.Session) -> None:
     """Take every protection out once and see its attack get through."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **provider(session)}
+    variables = {**CLEAN, **OUTSIDE, **packages(session)}
     session.run("pytest", "-m", "removal", *session.posargs, env=variables)
 
 
@@ -55,7 +55,7 @@ def removals(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Judge every combination of answers: nox -s matrix, or nox -s matrix -- -k caddy."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **provider(session)}
+    variables = {**CLEAN, **OUTSIDE, **packages(session)}
     session.run("python", "-m", "tests.matrix", *session.posargs, env=variables)
 
 
@@ -95,11 +95,12 @@ def install_with_a_project(session: nox.Session, *groups: str) -> None:
     session.install("--editable", str(project))  # for its flask commands
 
 
-def provider(session: nox.Session) -> dict[str, str]:
-    """Install the OpenID provider with the wheel's npm; return the variable that tells where."""
+def packages(session: nox.Session) -> dict[str, str]:
+    """Install an OpenID provider and newman with the wheel's npm; return what tells where."""
     directory = str(Path(session.create_tmp()).absolute())
     options = ["--prefix", directory, "--no-save", "--no-package-lock", "--ignore-scripts"]
     options += ["--fetch-retries", "1", "--fetch-timeout", "20000"]  # ms
-    # Without npm's network its tests are skipped, with the reason; .ci/run lets none be skipped.
-    session.run("npm", "install", *options, "oidc-provider@9", silent=True, success_codes=(0, 1))
-    return {"OIDC_PROVIDER": directory}
+    # Without npm's network their tests are skipped, with the reason; .ci/run lets none be skipped.
+    names = ("oidc-provider@9", "newman@6")
+    session.run("npm", "install", *options, *names, silent=True, success_codes=(0, 1))
+    return {"NODE_PACKAGES": directory}

@@ -41,6 +41,7 @@ PASSWORD = (
     "app/templates/login/password.html",
     "app/templates/login/password_link.html",
     "app/templates/login/register.html",
+    "docs/postman/sign-in.json",
     "tests/live/test_login.py",
     "tests/login/by_password.py",
     "tests/login/test_accounts.py",

@@ -109,7 +109,7 @@ def test_a_project_passes_every_judge(
 
 
 def test_a_person_signs_in_at_a_provider(bake: Callable[..., Project]) -> None:
-    directory = Path(os.environ.get("OIDC_PROVIDER", "."))
+    directory = Path(os.environ.get("NODE_PACKAGES", "."))
     if not (directory / "node_modules" / "oidc-provider").exists():
         pytest.skip("needs the certified provider, which npm could not install")
     attacks_itself(bake(login="oidc"), "tests/live/test_oidc.py")

@@ -2,13 +2,11 @@
 
 Others wrote it, so it finds what a stand-in of our own would get wrong in the same way. It needs
 Node.js, which the group `live` brings, and the package, which INSTALL puts into `node_modules/` of
-this project, where git and the image leave it out. Tests install nothing. If the package lies
-elsewhere, name the directory that has its `node_modules/` in the variable OIDC_PROVIDER.
+this project, where git and the image leave it out; for another place there is NODE_PACKAGES.
 """
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -16,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from app import config
 from tests.live import stack
 from tests.servers import START_S, listening
 
@@ -25,7 +22,7 @@ MFA = "urn:example:mfa"  # the one level that it knows: asked for, and a box tic
 
 INSTALL = (
     "uv run --group live npm install --prefix . "
-    "--no-save --no-package-lock --ignore-scripts oidc-provider@9"
+    "--no-save --no-package-lock --ignore-scripts oidc-provider@9 newman@6"
 )
 # The package calls the first two, which Node.js 18 does not have. The last is node itself: what is
 # called so may be a script that starts it, and would not hand on a signal.
@@ -45,10 +42,7 @@ def node() -> str:
 
 def modules() -> Path:
     """Return the directory that has node_modules with the package; raise stack.Missing if none."""
-    directory = Path(os.environ.get("OIDC_PROVIDER") or config.ROOT).absolute()
-    if not (directory / "node_modules" / "oidc-provider" / "package.json").exists():
-        raise stack.Missing(f"needs the provider: {INSTALL}")
-    return directory
+    return stack.package("oidc-provider", INSTALL).parent.parent
 
 
 class Account(NamedTuple):

