@@ -1,13 +1,18 @@
 """The how-tos, followed to the letter in a fresh project, which still passes."""
 
+import json
+import os
 import re
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import CHOICES, Project
+from tests.conftest import CHOICES, CLEAN, ROOT, Project, said_by
 
 HOWTOS = ("page", "endpoint", "assets")
 ADDED = ("tests/test_feedback.py", "tests/test_quotes.py", "tests/test_gallery.py")
@@ -84,6 +89,11 @@ def edited(text: str, diff: str) -> str:
     return f"\n{text}".replace(f"\n{before}", f"\n{after}")[1:]
 
 
+def replaces(step: Step) -> bool:
+    """Return whether a sentence says that a file is another one from now on."""
+    return " instead of " in step.said
+
+
 def follow(root: Path, markdown: str) -> Iterator[str]:
     """Do what a how-to says in a project; yield the commands for the caller to run."""
     for step in steps(markdown):
@@ -99,7 +109,8 @@ def follow(root: Path, markdown: str) -> Iterator[str]:
         elif "to the end of" in step.said:
             path.write_text(path.read_text() + "\n" + step.text)
         else:
-            assert not path.exists(), f"{step.path} is there already"
+            if not replaces(step):
+                assert not path.exists(), f"{step.path} is there already"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(step.text)
 
@@ -145,3 +156,66 @@ def test_each_leaves_a_project_whose_whole_suite_passes(
         program, *words = command.removeprefix("uv run ").split()
         plain = ["-q", *PLAIN, "--ignore=tests/live"] if program == "pytest" else []
         project.run(program, *words, *plain)
+
+
+# -- An app that was there before
+
+EXISTING = ROOT / "docs" / "existing-app.md"
+USED_BEFORE = """
+from shop import app
+answer = app.test_client().post("/api/stock", json={"article": "tea"}, base_url="https://x.example")
+print(answer.status_code, answer.get_json())
+"""
+
+
+def installed(shop: Path, place: Path) -> None:
+    """Let flask find the shop's commands, as an install does, in the place of our projects'."""
+    declared = tomllib.loads((shop / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"{name} = {where}" for name, where in declared["flask.commands"].items()]
+    ours = {
+        command.dist.name
+        for command in entry_points(group="flask.commands")
+        if command.dist and command.value.startswith("app.")
+    }
+    for name in ours | {"shop"}:
+        metadata = place / f"{name.replace('-', '_')}-9.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n")
+        (metadata / "entry_points.txt").write_text("\n".join(["[flask.commands]", *lines, ""]))
+
+
+def test_an_existing_app_is_attacked_as_a_new_one_is(checkout: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    (tmp_path / checkout.name).symlink_to(checkout)
+    before, after = EXISTING.read_text().split("\n## Take it over\n")
+    assert list(follow(shop, before)) == []
+    page = said_by(sys.executable, "-c", USED_BEFORE, cwd=shop, env={**CLEAN, "SECRET_KEY": "dev"})
+    assert page.endswith("200 {'article': 'tea', 'left': 7}\n")  # from anywhere, with any key
+    config = tmp_path / "cookiecutter.json"
+    config.write_text(json.dumps({"replay_dir": str(tmp_path), "cookiecutters_dir": str(tmp_path)}))
+    here = {
+        **CLEAN,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), CLEAN["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "installed"), str(shop)]),
+        "COOKIECUTTER_CONFIG": str(config),
+    }
+    said = ""
+    for command in follow(shop, after):
+        if command.startswith("uv run "):
+            if not (tmp_path / "installed").exists():
+                installed(shop, tmp_path / "installed")
+            words = command.removeprefix("uv run ").split()
+            words += ["-q", *PLAIN] if words == ["pytest"] else []
+            said = said_by(sys.executable, "-m", *words, cwd=shop, env=here)
+            if words == ["flask", "check"]:
+                assert said.startswith("Nothing found: every protection is on.\n")
+            if words[-1] == "limits":
+                assert "/order " in said
+        else:
+            said_by("bash", "-ec", command, cwd=shop, env=here)
+    (passed,) = re.findall(r"^(\d+) passed in", said, re.MULTILINE)
+    assert int(passed) > 500
+    assert said_by("git", "-C", str(shop), "init", "-q", cwd=shop, env=here) == ""
+    assert ".env\n" not in said_by(
+        "git", "ls-files", "-o", "--exclude-standard", cwd=shop, env=here
+    )
