@@ -71,7 +71,8 @@ def bake(directory: Path, template: str, *before: str, **answers: str) -> str:
     words += [f"{name}={answer}" for name, answer in answers.items()]
     done = subprocess.run(  # noqa: S603
         [*before, sys.executable, *words],
-        env=VARIABLES,
+        # Hooks import beside themselves, in TMPDIR: what else lies there would be measured too.
+        env={**VARIABLES, "TMPDIR": str(directory)},
         capture_output=True,
         text=True,
         check=True,

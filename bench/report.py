@@ -100,9 +100,10 @@ def bakes(kept: Kept) -> str:
         "empty, two empty hooks": ("1.08: the least possible",),
         "this template": ("1.5 (1.3)",),
     }
-    found = ratios(kept, "after", "bake")
-    rows = [[name, f"{value:.2f}", *goals.get(name, ("",))] for name, value in found.items()]
-    return table(["template", "instructions", "budget (reach for)"], rows)
+    rows = [
+        [name, *both(kept, "bake", name), *goals.get(name, ("",))] for name in kept["after"]["bake"]
+    ]
+    return table(["template", "before", "after", "budget (reach for)"], rows)
 
 
 def matrix(kept: Kept) -> str:
