@@ -71,9 +71,12 @@ def postgresql(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: nox -s bench -- rate_limits."""
+    """Measure: nox -s bench -- request; without a name, say what can be measured."""
+    names = sorted({path.stem for path in Path("bench").glob("*.py")} - {"measure"})
+    if not session.posargs:
+        session.skip(f"name one of {', '.join(names)}: nox -s bench -- request")
     install_with_a_project(session, "test")
-    name, *options = session.posargs or ["rate_limits"]
+    name, *options = session.posargs
     path = {**CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
     session.run("python", f"bench/{name}.py", *options, env=path)
 

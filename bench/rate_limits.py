@@ -136,7 +136,7 @@ def grow(name: str, uri: str, sizes: tuple[int, ...]) -> None:
     for clients in sizes:
         gc.collect()
         app = application(uri) if uri else None
-        storage = app.extensions["rate_limits"].storage if app else MemoryStorage()
+        storage = app.extensions["rate_limits"] if app else MemoryStorage()
         request_us(app)
         before = used_bytes(storage)
         fill(storage, clients)
