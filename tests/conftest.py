@@ -128,8 +128,15 @@ def bake(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which combinations were left out, where the others were judged."""
+    """Say what became of answer sets, and which combinations were left out."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    counts = [dict(report.user_properties).get("answer sets", {}) for report in reports]
+    refused, made = (sum(count.get(name, 0) for count in counts) for name in ("refused", "made"))
+    if refused + made:
+        terminalreporter.write_line(
+            f"{refused + made} answer sets were tried: {refused} were refused in sentences, with "
+            f"no file on disk, {made} made projects that parse and start."
+        )
     names = {report.nodeid for report in reports if "passes_every_judge" in report.nodeid}
     if names:
         every = math.prod(map(len, CHOICES.values()))
