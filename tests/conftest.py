@@ -108,6 +108,44 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+class CommandLine:
+    """The cookiecutter command, in a HOME of its own."""
+
+    def __init__(self, checkout: Path, home: Path) -> None:
+        self.checkout, self.home = checkout, home
+        self.project = home / "my-secure-app"
+
+    def __call__(
+        self,
+        *options: str,
+        template: str = "",
+        where: Path | None = None,
+        status: int = 0,
+        answers: Mapping[str, str] = {},
+    ) -> str:
+        """Run it, in HOME unless told otherwise; return all that it printed."""
+        given = [f"{question}={answer}" for question, answer in answers.items()]
+        done = subprocess.run(
+            [sys.executable, "-m", "cookiecutter", *options, template or self.checkout, *given],
+            cwd=where or self.home,
+            env={**CLEAN, "HOME": str(self.home), "USERPROFILE": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def command_line(checkout: Path, tmp_path: Path) -> CommandLine:
+    """Return the command line of somebody whose HOME is empty."""
+    return CommandLine(checkout, tmp_path)
+
+
 @pytest.fixture
 def bake(
     cookies: Any,  # noqa: ANN401  pytest-cookies has no types
