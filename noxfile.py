@@ -15,6 +15,8 @@ TEMPLATE = "{{cookiecutter.project_slug}}"
 OUTSIDE = {"TMPDIR": tempfile.gettempdir()}
 # What runs inside the unbaked template leaves nothing there: it would be baked.
 CLEAN = {"PYTHONDONTWRITEBYTECODE": "1", "RUFF_NO_CACHE": "true"}
+# What takes minutes has a session of its own.
+EVERY_RUN = "not removal and not answers and not postgresql"
 
 
 @nox.session
@@ -40,7 +42,7 @@ def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
     variables = {**CLEAN, **OUTSIDE, **packages(session)}
-    session.run("pytest", "-m", "not removal and not postgresql", *session.posargs, env=variables)
+    session.run("pytest", "-m", EVERY_RUN, *session.posargs, env=variables)
 
 
 @nox.session
@@ -57,6 +59,13 @@ def matrix(session: nox.Session) -> None:
     install_with_a_project(session, "test")
     variables = {**CLEAN, **OUTSIDE, **packages(session)}
     session.run("python", "-m", "tests.matrix", *session.posargs, env=variables)
+
+
+@nox.session
+def answers(session: nox.Session) -> None:
+    """Make projects of thousands of answer sets, other ones each time, or see them refused."""
+    install_with_a_project(session, "test")
+    session.run("pytest", "-m", "answers", *session.posargs, env={**CLEAN, **OUTSIDE})
 
 
 @nox.session

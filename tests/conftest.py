@@ -108,6 +108,44 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+class CommandLine:
+    """The cookiecutter command, in a HOME of its own."""
+
+    def __init__(self, checkout: Path, home: Path) -> None:
+        self.checkout, self.home = checkout, home
+        self.project = home / "my-secure-app"
+
+    def __call__(
+        self,
+        *options: str,
+        template: str = "",
+        where: Path | None = None,
+        status: int = 0,
+        answers: Mapping[str, str] = {},
+    ) -> str:
+        """Run it, in HOME unless told otherwise; return all that it printed."""
+        given = [f"{question}={answer}" for question, answer in answers.items()]
+        done = subprocess.run(
+            [sys.executable, "-m", "cookiecutter", *options, template or self.checkout, *given],
+            cwd=where or self.home,
+            env={**CLEAN, "HOME": str(self.home), "USERPROFILE": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def command_line(checkout: Path, tmp_path: Path) -> CommandLine:
+    """Return the command line of somebody whose HOME is empty."""
+    return CommandLine(checkout, tmp_path)
+
+
 @pytest.fixture
 def bake(
     cookies: Any,  # noqa: ANN401  pytest-cookies has no types
@@ -128,8 +166,15 @@ def bake(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which combinations were left out, where the others were judged."""
+    """Say what became of answer sets, and which combinations were left out."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    counts = [dict(report.user_properties).get("answer sets", {}) for report in reports]
+    refused, made = (sum(count.get(name, 0) for count in counts) for name in ("refused", "made"))
+    if refused + made:
+        terminalreporter.write_line(
+            f"{refused + made} answer sets were tried: {refused} were refused in sentences, with "
+            f"no file on disk, {made} made projects that parse and start."
+        )
     names = {report.nodeid for report in reports if "passes_every_judge" in report.nodeid}
     if names:
         every = math.prod(map(len, CHOICES.values()))

