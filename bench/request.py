@@ -29,7 +29,7 @@ from flask import Blueprint, Flask, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from itsdangerous import URLSafeTimedSerializer
 from jinja2 import DictLoader
-from rate_limits import valkey
+from rate_limits import database, valkey
 from redis import Redis
 from tests.production import HOST, KEY, ORIGIN, SETTINGS, VARIABLES
 from tests.servers import free_port, listening
@@ -315,10 +315,7 @@ def main() -> None:
             for kind in KINDS
         }
     else:
-        with tempfile.TemporaryDirectory() as directory:
-            os.environ["DATABASE_URL"] = f"sqlite:///{directory}/app.sqlite3"
-            migrated = [sys.executable, "-m", "flask", "db", "upgrade"]
-            subprocess.run(migrated, env={**os.environ, **VARIABLES}, check=True)  # noqa: S603
+        with database():
             found = {**in_process(), **questions(), **statements()}
         found |= through_gunicorn(chosen.template)
     measure.keep(chosen.keep, found)
