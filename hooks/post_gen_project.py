@@ -4,11 +4,15 @@ Cookiecutter renders this file to a temporary one and runs it in the project, so
 the standard library alone. The answers enter once, as data, at the bottom; the key never does.
 """
 
-import json
 import os
+import sys
+
+if __name__ == "__main__":  # beside it, where others may write, may lie a json.py of theirs
+    sys.path = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+
+import json
 import runpy
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 
 NEW_PROJECT = ".new-project"

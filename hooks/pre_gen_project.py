@@ -4,11 +4,15 @@ Cookiecutter renders this file to a temporary one and runs it in the new directo
 the standard library alone. The answers enter once, as data, at the bottom.
 """
 
+import os
+import sys
+
+if __name__ == "__main__":  # beside it, where others may write, may lie a json.py of theirs
+    sys.path = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+
 import ipaddress
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 
 # Tells the post-gen hook that the directory was empty: only there may it remove files.

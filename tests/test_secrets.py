@@ -12,7 +12,7 @@ import pytest
 from dotenv import dotenv_values
 
 from hooks import post_gen_project as hook
-from tests.conftest import CommandLine, Project
+from tests.conftest import CLEAN, CommandLine, Project
 
 
 def key_of(project: Path) -> str:
@@ -30,6 +30,20 @@ def test_the_key_is_in_dotenv_alone(command_line: CommandLine) -> None:
     assert "SECRET_KEY" not in json.dumps(json.loads(replay.read_text()))
     mode = (command_line.project / ".env").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600 or sys.platform == "win32"
+
+
+def test_nothing_that_lies_where_hooks_are_run_is_run_with_them(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, trap = tmp_path / "shared", tmp_path / "trap"
+    shared.mkdir()
+    for name in ("collections", "ipaddress", "json", "re", "runpy", "shlex", "sys", "os"):
+        (shared / f"{name}.py").write_text(f"open({str(trap)!r}, 'w')\n")
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setitem(CLEAN, name, str(shared))
+    command_line("--no-input")
+    assert key_of(command_line.project)
+    assert not trap.exists()
 
 
 def test_an_edited_dotenv_gains_only_what_is_missing(command_line: CommandLine) -> None:
