@@ -11,8 +11,6 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
-# nox keeps temporary files in .nox, and ruff judges nothing that lies in a directory of that name.
-OUTSIDE = {"TMPDIR": tempfile.gettempdir()}
 # What runs inside the unbaked template leaves nothing there: it would be baked.
 CLEAN = {"PYTHONDONTWRITEBYTECODE": "1", "RUFF_NO_CACHE": "true"}
 # What takes minutes has a session of its own.
@@ -41,7 +39,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Bake projects of every kind, judge them, and let them attack themselves."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **packages(session)}
+    variables = {**outside(session), **packages(session)}
     session.run("pytest", "-m", EVERY_RUN, *session.posargs, env=variables)
 
 
@@ -49,7 +47,7 @@ def tests(session: nox.Session) -> None:
 def removals(session: nox.Session) -> None:
     """Take every protection out once and see its attack get through."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **packages(session)}
+    variables = {**outside(session), **packages(session)}
     session.run("pytest", "-m", "removal", *session.posargs, env=variables)
 
 
@@ -57,7 +55,7 @@ def removals(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Judge every combination of answers: nox -s matrix, or nox -s matrix -- -k caddy."""
     install_with_a_project(session, "test")
-    variables = {**CLEAN, **OUTSIDE, **packages(session)}
+    variables = {**outside(session), **packages(session)}
     session.run("python", "-m", "tests.matrix", *session.posargs, env=variables)
 
 
@@ -65,7 +63,7 @@ def matrix(session: nox.Session) -> None:
 def answers(session: nox.Session) -> None:
     """Make projects of thousands of answer sets, other ones each time, or see them refused."""
     install_with_a_project(session, "test")
-    session.run("pytest", "-m", "answers", *session.posargs, env={**CLEAN, **OUTSIDE})
+    session.run("pytest", "-m", "answers", *session.posargs, env=outside(session))
 
 
 @nox.session
@@ -75,7 +73,7 @@ def postgresql(session: nox.Session) -> None:
         session.skip("needs PostgreSQL: apt-get install postgresql")
     install_with_a_project(session, "test")
     session.install("psycopg[binary]>=3.3.9,<4")
-    session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env={**CLEAN, **OUTSIDE})
+    session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env=outside(session))
 
 
 @nox.session
@@ -88,6 +86,18 @@ def bench(session: nox.Session) -> None:
     name, *options = session.posargs
     path = {**CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
     session.run("python", f"bench/{name}.py", *options, env=path)
+
+
+def outside(session: nox.Session) -> dict[str, str]:
+    """Return variables that keep what tools write for later out of the template."""
+    return {
+        "RUFF_NO_CACHE": "true",
+        # Compiled once for all the processes that the tests start, wherever the sources lie.
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(Path(session.create_tmp()).absolute() / "bytecode"),
+        # Ruff judges nothing that lies in a directory called .nox, where nox puts TMPDIR.
+        "TMPDIR": tempfile.gettempdir(),
+    }
 
 
 def install_with_a_project(session: nox.Session, *groups: str) -> None:

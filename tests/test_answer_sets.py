@@ -43,7 +43,7 @@ OWN = {
     if name.startswith("_") and name != "__prompts__"
 }
 KEY = "answered-key-" + "0123456789abcdef" * 3
-RENDERED, BAKED = 400, 25  # in every run
+RENDERED, BAKED = 400, 12  # in every run
 SHARES, SHARE = 40, 75  # of nox -s answers
 
 SENTENCES = "\nNo project was made:\n\n"

@@ -278,8 +278,6 @@ def test_a_hostile_name_is_harmless_in_every_file(
     beginning, heading, _ = (project.path / "README.md").read_text().partition("\n## Run it\n")
     *_, read_as = MarkdownIt().parse(f"{beginning}{heading}")
     assert read_as.type == "heading_close"
-    project.run("ruff", "format", "--check", ".")
-    assert project.run("flask", "check").startswith("Nothing found: every protection is on.\n")
 
 
 @pytest.mark.parametrize("name", ["東京", "Ürün", "3D Shop", "A" * 100, "a - b", "Ψ" * 60])

@@ -45,8 +45,8 @@ def production(project: Project, *options: str) -> Iterator[dict[str, Any]]:
     ("login", "proxy"),
     [
         ("password", "nginx"),
-        ("oidc", "none"),
-        pytest.param("none", "caddy", marks=pytest.mark.removal),  # no line of its own
+        pytest.param("oidc", "none", marks=pytest.mark.removal),  # minutes, for few other lines
+        pytest.param("none", "caddy", marks=pytest.mark.removal),
     ],
 )
 def test_each_line_is_answered_as_it_says(

@@ -184,7 +184,13 @@ def test_the_mistake_is_named(bake: Callable[..., Project], tmp_path: Path, wron
     assert wrong.name in {line.partition(" | ")[0] for line in rows.splitlines()}, rows
 
 
-@pytest.mark.parametrize("proxy", ["nginx", "caddy", "load-balancer"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "nginx",
+        *(pytest.param(name, marks=pytest.mark.removal) for name in ("caddy", "load-balancer")),
+    ],
+)
 def test_no_proxy_counted_does_not_start(bake: Callable[..., Project], proxy: str) -> None:
     project = bake(proxy=proxy).path
     with pytest.raises(RuntimeError, match="tls-missing"), stack(project, {"APP_PROXY_HOPS": "0"}):

@@ -200,8 +200,6 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
     transport = ("Strict-Transport-Security", _transport(app.config))
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        is_secure = production and environ["wsgi.url_scheme"] == "https"
-
         def start(
             status: str, header_list: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
         ) -> Callable[[bytes], object]:
@@ -209,7 +207,9 @@ def _floor(app: Flask, page_policy: Mapping[str, str]) -> "WSGIApplication":
             is_page = sent.get("content-type", "").startswith(PAGE)
             floor = for_page if is_page else for_data if status < "4" else for_error
             missing = [header for name, header in floor if name not in sent]
-            if "strict-transport-security" not in sent and is_secure:
+            # What the proxies said of the scheme is known by now.
+            is_secure = production and environ["wsgi.url_scheme"] == "https"
+            if is_secure and "strict-transport-security" not in sent:
                 missing.append(transport)
             return start_response(status, header_list + missing, exc_info)
 
