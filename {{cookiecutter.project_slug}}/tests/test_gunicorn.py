@@ -153,6 +153,7 @@ def test_it_refuses_once_and_ends() -> None:
     assert "Booting worker" not in output
 
 
+@pytest.mark.usefixtures("app")  # whose start opens the security log
 def test_it_writes_to_its_two_streams_and_nowhere_else(
     configuration: Callable[..., dict[str, Any]],
 ) -> None:
