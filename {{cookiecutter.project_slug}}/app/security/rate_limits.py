@@ -69,7 +69,7 @@ class OneQuestion(Limiter):
             # Flask-Limiter reads RATELIMIT_DEFAULT as one limit per endpoint; ours is over all.
             default_limits_exempt_when=lambda: True,
         )
-        self._default, self._strict = parse_many(default), parse_many(strict)
+        self._default, self._strict = _limits(default), _limits(strict)
 
     def _check_request_limit(
         self, callable_name: str | None = None, in_middleware: bool = True
@@ -141,7 +141,7 @@ def spend(limits: str, scope: str, key: str) -> None:
     known what comes of it, so that no number of parallel ones passes; see `give_back`.
     Raises TooManyRequests, with the seconds to wait, when there is no room.
     """
-    for spent in _spend([(item, key, scope) for item in parse_many(limits)]):
+    for spent in _spend([(item, key, scope) for item in _limits(limits)]):
         if not spent.counted.room:
             raise TooManyRequests(scope, retry_after=max(1, spent.wait_s()))
         g.setdefault("tries", []).append(spent)
@@ -218,6 +218,11 @@ def listed() -> Iterator[tuple[str, str, str]]:
             if rule.endpoint in FREE:
                 spends = f"nothing: {FREE[rule.endpoint]}"
             yield method, rule.rule, spends
+
+
+def _limits(text: str) -> list[RateLimitItem]:
+    """Return the limits of a setting; one that stands there twice counts a request once."""
+    return list(dict.fromkeys(parse_many(text)))
 
 
 def _strict_key() -> str:

@@ -32,6 +32,11 @@ def test_the_default_limit_is_one_over_everything(make_app: MakeApp) -> None:
     assert asked == [200, 200, 200, 200, 429]
 
 
+def test_a_limit_that_is_listed_twice_counts_once(make_app: MakeApp) -> None:
+    client = make_app(RATELIMIT_DEFAULT="2 per minute; 2/minute").test_client()
+    assert statuses(client, "/", 3) == [200, 200, 429]
+
+
 def test_static_files_and_monitors_are_free(make_app: MakeApp) -> None:
     client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
     for path in ("/static/style.css", "/healthz", "/readyz"):
