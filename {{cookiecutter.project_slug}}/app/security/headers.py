@@ -6,6 +6,7 @@ Sources: OWASP Secure Headers Project, ASVS 3.4. One owner per header: this modu
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from flask import Config, Flask, Response, request
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 REPORTS = "/csp-report"
 HSTS_MAX_AGE_S = 63_072_000  # two years
 
+NONCE_IN = "script-src"
 PAGE_POLICY: Mapping[str, str] = {
     "default-src": "'none'",
     "script-src": "'strict-dynamic'",  # written out, or Talisman adds no nonce
@@ -86,8 +88,8 @@ def init_app(app: Flask) -> None:
         app,
         force_https=False,  # https.py does it: a redirected POST is a lost POST
         session_cookie_secure=production,
-        content_security_policy=_in_two(page_policy),
-        content_security_policy_nonce_in=["script-src"],
+        content_security_policy=_in_few(page_policy),
+        content_security_policy_nonce_in=[NONCE_IN],
         referrer_policy=FIXED["Referrer-Policy"],
         # What is the same for every answer is the floor's: it would be looked at twice.
         frame_options=None,
@@ -154,14 +156,16 @@ def _page_policy(extra: Mapping[str, list[str]], production: bool) -> OrderedDic
     return policy
 
 
-def _in_two(policy: Mapping[str, str]) -> OrderedDict[str, str]:
-    """Return the directive that gets the nonce, and the others as one: Talisman joins them anew.
+def _in_few(policy: Mapping[str, str]) -> OrderedDict[str, str]:
+    """Return the directive that gets the nonce, and what stands before and after it as one each.
 
-    It does so for every answer, so that it pays to give it few.
+    Talisman joins them anew for every answer, so that it pays to give it few.
     """
-    others = _text({name: sources for name, sources in policy.items() if name != "script-src"})
-    first, _, rest = others.partition(" ")
-    return OrderedDict({"script-src": policy.get("script-src", ""), first: rest})
+    few: OrderedDict[str, str] = OrderedDict()
+    for _, part in groupby(policy.items(), key=lambda item: item[0] == NONCE_IN):
+        name, _, sources = _text(dict(part)).partition(" ")
+        few[name] = sources
+    return few
 
 
 def _text(policy: Mapping[str, str]) -> str:

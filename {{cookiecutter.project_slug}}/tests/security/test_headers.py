@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from app.problem import Refusal
+from app.security import headers
 from tests.conftest import Browser, MakeApp
 from tests.production import HOST, KEY, SETTINGS
 
@@ -183,6 +184,12 @@ def test_no_two_processes_draw_the_same(make_app: MakeApp) -> None:
         os.close(reader)
         os.close(writer)
     assert len(set(drawn)) == len(drawn) == 2 * 81
+
+
+def test_a_page_has_its_policy_as_it_is_promised(client: FlaskClient) -> None:
+    sent = client.get("/").headers["Content-Security-Policy"]
+    promised = headers.promised({**SETTINGS, "CSP_EXTRA": {}}, page=True)
+    assert re.sub(r" 'nonce-[^']*'", "", sent) == promised["Content-Security-Policy"]
 
 
 def test_a_refused_form_has_a_nonce_too(client: FlaskClient) -> None:
