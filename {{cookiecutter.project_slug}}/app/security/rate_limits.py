@@ -102,6 +102,8 @@ def init_app(app: Flask) -> None:
         storage_uri=f"{SCHEMES[scheme]}{colon}{rest}",
     )
     limiter.init_app(app)
+    if limiter._check_request_limit not in app.before_request_funcs.get(None, ()):
+        raise RuntimeError("Flask-Limiter has changed, and no request would be counted.")
     app.extensions["rate_limits"] = limiter.storage
     app.after_request(_tell)
 

@@ -311,6 +311,14 @@ def test_a_store_without_its_library_is_refused(
         make_app(RATELIMIT_STORAGE_URI="redis://127.0.0.1:6379")
 
 
+def test_a_library_that_no_longer_asks_us_is_refused(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_limiter.Limiter.init_app", lambda *_: None)
+    with pytest.raises(RuntimeError, match="no request would be counted"):
+        make_app()
+
+
 def test_a_decorator_of_the_library_adds_a_limit_of_its_own(make_app: MakeApp) -> None:
     app = make_app(RATELIMIT_DEFAULT="2 per minute")
     (limiter,) = app.extensions["limiter"]
