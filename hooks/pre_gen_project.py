@@ -183,5 +183,5 @@ if __name__ == "__main__":
     if found := list(problems(json.loads(r"""{{ cookiecutter | tojson }}"""))):
         sys.exit("\nNo project was made:\n\n" + "\n".join(f"- {line}" for line in found) + "\n")
     if not os.listdir():
-        with open(NEW_PROJECT, "x"):
+        with open(NEW_PROJECT, "xb"):
             pass
