@@ -6,6 +6,7 @@ The standard library alone: the template's hook runs this file where Flask is no
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -67,7 +68,7 @@ def replace(path: str, text: str) -> None:
         os.fsync(descriptor)
     with suppress(FileNotFoundError):
         before = os.stat(path)
-        if hasattr(os, "chown"):
+        if sys.platform != "win32":
             os.chown(new, before.st_uid, before.st_gid)
         os.chmod(new, before.st_mode & 0o777)
     os.replace(new, path)
@@ -76,11 +77,11 @@ def replace(path: str, text: str) -> None:
 @contextmanager
 def locked(path: str) -> Iterator[None]:
     """Let one process at a time change the file; where the system has no such lock, do without."""
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         yield
         return
+    import fcntl
+
     directory = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)

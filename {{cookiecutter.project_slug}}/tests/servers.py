@@ -78,7 +78,7 @@ def _started(
             process.communicate(timeout=START_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        if hasattr(os, "killpg"):
+        if sys.platform != "win32":
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -9,6 +9,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,7 +144,8 @@ class Certified:
     def stop(self) -> None:
         """End it, frozen or not; whom it knew is gone."""
         if self._process:
-            self.send(signal.SIGCONT)
+            if sys.platform != "win32":
+                self.send(signal.SIGCONT)
             self._process.terminate()
             try:
                 self._process.wait(STOP_S)

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.live import stack
@@ -36,7 +37,8 @@ class Store:
     def stop(self) -> None:
         """End it, frozen or not; what it knew is gone."""
         if self._process:
-            self.send(signal.SIGCONT)
+            if sys.platform != "win32":
+                self.send(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(10)
             self._process = None

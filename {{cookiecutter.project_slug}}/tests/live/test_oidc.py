@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, Page
 
-pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
+if sys.platform == "win32":
+    pytest.skip("gunicorn does not exist on Windows", allow_module_level=True)
 
 ADA = Account("ada", "ada@example.com", "eleven patient lighthouses")
 CALLBACK, LOGGED_OUT, TOLD = "/auth/callback", "/logged-out", "/auth/backchannel-logout"

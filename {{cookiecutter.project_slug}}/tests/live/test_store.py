@@ -5,6 +5,7 @@ The real Valkey; a second gunicorn as a second host, 64 clients at once.
 
 import bisect
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from tests.live.store import Store
 from tests.production import HOST, VARIABLES
 from tests.servers import ask, free_port, served
 
+if sys.platform == "win32":
+    pytest.skip("gunicorn does not exist on Windows", allow_module_level=True)
 pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
 
 ANSWER_S = 15
