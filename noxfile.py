@@ -9,12 +9,14 @@ import nox
 nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
+nox.options.download_python = "never"  # an interpreter that is not here is skipped, and said
 
 TEMPLATE = "{{cookiecutter.project_slug}}"
 # What runs inside the unbaked template leaves nothing there: it would be baked.
 CLEAN = {"PYTHONDONTWRITEBYTECODE": "1", "RUFF_NO_CACHE": "true"}
 # What takes minutes has a session of its own.
-EVERY_RUN = "not removal and not answers and not postgresql"
+EVERY_RUN = "not removal and not answers and not postgresql and not windows"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")  # as the documents promise: 3.11 or later
 
 
 @nox.session
@@ -41,6 +43,28 @@ def tests(session: nox.Session) -> None:
     install_with_a_project(session, "test")
     variables = {**outside(session), **packages(session)}
     session.run("pytest", "-m", EVERY_RUN, *session.posargs, env=variables)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the tests with every Python that is promised and on this machine."""
+    tests(session)
+
+
+@nox.session(venv_backend="uv")  # pip knows no lowest
+@nox.parametrize("end", ["lowest", "highest"])
+def ranges(session: nox.Session, end: str) -> None:
+    """Run the tests with the lowest, or the highest, version of all that is depended on."""
+    install_with_a_project(session, "test", end=end)
+    variables = {**outside(session), **packages(session)}
+    session.run("pytest", "-m", EVERY_RUN, *session.posargs, env=variables)
+
+
+@nox.session
+def windows(session: nox.Session) -> None:
+    """Judge by the types of Windows, and test projects without what it lacks."""
+    install_with_a_project(session, "types", "test")
+    session.run("pytest", "-m", "windows", *session.posargs, env=outside(session))
 
 
 @nox.session
@@ -77,6 +101,17 @@ def postgresql(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Load, faults and bad bytes for an hour: nox -s soak, or nox -s soak -- --minutes 5."""
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        session.skip("needs PostgreSQL: apt-get install postgresql")
+    install_with_a_project(session, "test")
+    session.install("psycopg[binary]>=3.3.9,<4")
+    path = {**outside(session), **CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
+    session.run("python", "-m", "tests.soak", *session.posargs, env=path)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure: nox -s bench -- request; without a name, say what can be measured."""
     names = sorted({path.stem for path in Path("bench").glob("*.py")} - {"measure"})
@@ -100,10 +135,8 @@ def outside(session: nox.Session) -> dict[str, str]:
     }
 
 
-def install_with_a_project(session: nox.Session, *groups: str) -> None:
+def install_with_a_project(session: nox.Session, *groups: str, end: str = "") -> None:
     """Install the groups and what a generated project needs: one environment for all bakes."""
-    for group in groups:
-        session.install("--group", group)
     session.install("cookiecutter")
     output = Path(session.create_tmp()).absolute()
     settings = output / "cookiecutter.json"  # not the developer's own, and no replay in $HOME
@@ -112,9 +145,12 @@ def install_with_a_project(session: nox.Session, *groups: str) -> None:
     arguments += ["--output-dir", str(output), ".", "project_slug=shared"]
     session.run("cookiecutter", *arguments, silent=True)
     project = output / "shared"
-    for group in ("dev", "live"):
-        session.install("--group", f"{project}/pyproject.toml:{group}")
-    session.install("--editable", str(project))  # for its flask commands
+    groups += tuple(f"{project}/pyproject.toml:{group}" for group in ("dev", "live"))
+    named = [option for group in groups for option in ("--group", group)]
+    named += ["--editable", str(project)]  # for its flask commands
+    if end:
+        named += ["--upgrade", "--resolution", {"lowest": "lowest-direct"}.get(end, end)]
+    session.install(*named)
 
 
 def packages(session: nox.Session) -> dict[str, str]:

@@ -46,6 +46,8 @@ def start(path: str, host: str, name: str, origins: list[str], *, upgrade: bool)
 
 def forked(project: dict[str, Any]) -> str:
     """Start a project in a child; return what it failed with."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     reader, writer = os.pipe()
     if child := os.fork():
         os.close(writer)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,8 @@ class Stranger:
                     assert time.monotonic() < deadline
                     time.sleep(0.2)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)  # SIGINT may be ignored where this runs
+            if sys.platform != "win32":
+                os.killpg(server.pid, signal.SIGTERM)  # SIGINT may be ignored where this runs
             server.wait(30)
 
 

@@ -2,14 +2,15 @@
 
 import json
 import os
-import pwd
 import secrets
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,11 @@ from sqlalchemy import create_engine, text
 from tests.conftest import Project
 from tests.test_mistakes import free_port, stack
 from tests.test_projects import attacks_itself
+
+if sys.platform == "win32":
+    pytest.skip("Debian has this PostgreSQL", allow_module_level=True)
+
+import pwd
 
 pytestmark = pytest.mark.postgresql
 WAIT_S = 30
@@ -72,6 +78,13 @@ class Server:
             self._process.wait(WAIT_S)
         finally:
             self._process.kill()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and to all that it has forked."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        for pid in [self._process.pid, *map(int, children.read_text().split())]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _begin(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
         with (self._directory / "log").open("ab") as log:

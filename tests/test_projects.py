@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from hashlib import sha256
@@ -29,7 +30,8 @@ def attacks_itself(project: Project, *options: str, **variables: str) -> None:
     plugins = [option for name in without for option in ("-p", f"no:{name}")]
     summary = project.run("pytest", "-q", "-ra", *plugins, *options, **variables)
     assert " passed" in summary.splitlines()[-1]
-    if os.environ.get("CI"):  # .ci/run installs what a test could miss
+    # .ci/run installs what a test could miss; elsewhere there is no nginx, or no gunicorn.
+    if os.environ.get("CI") and sys.platform == "linux":
         assert "SKIPPED" not in summary
 
 

