@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from hooks import post_gen_project as hook
-from tests.conftest import CHOICES, ROOT, TEMPLATE, tracked
+from tests.checkout import CHOICES, ROOT, TEMPLATE, tracked
 
 JINJA = re.compile(r"(?<!\$)\{\{|\{%|\{#|^\s*# %", re.MULTILINE)  # ${{ is GitHub's
 ALWAYS = {path.relative_to(TEMPLATE).as_posix() for path in tracked() if TEMPLATE in path.parents}

@@ -21,14 +21,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
 from cookiecutter.main import cookiecutter
 
+from tests.checkout import CHOICES, CLEAN, PROVIDER, ROOT, tracked
 from tests.combinations import COMBINATIONS, Answers, name_of, wrong_files
-from tests.conftest import CHOICES, CLEAN, PROVIDER, ROOT, tracked
 
 KEPT = ROOT / ".matrix"
 LONGEST_S = 1_200
@@ -132,6 +131,13 @@ def checkout(directory: Path) -> Path:
     return copy
 
 
+def installed() -> list[str]:
+    """Return the name and the version of everything that is installed, as its directory says."""
+    return sorted(
+        found.name for place in sys.path if place for found in Path(place).glob("*.dist-info")
+    )
+
+
 def silence() -> None:
     """Let the hooks of every bake of this process talk to nobody."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -191,7 +197,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     judges = [judge for judge in JUDGES if judge.name in options.judges.split(",")]
-    tools = json.dumps(sorted(f"{found.name} {found.version}" for found in distributions()))
+    tools = json.dumps([sys.version, *installed()])
     KEPT.mkdir(exist_ok=True)
     begun, failed, ran = time.monotonic(), [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="matrix-") as name:

@@ -37,7 +37,7 @@ from cookiecutter.main import cookiecutter
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.conftest import CLEAN, ROOT
+from tests.checkout import CLEAN, ROOT
 from tests.test_mistakes import free_port
 from tests.test_postgresql import Server
 

@@ -31,8 +31,8 @@ from markdown_it import MarkdownIt
 
 from hooks import post_gen_project as removed
 from hooks import pre_gen_project as hook
+from tests.checkout import ANSWERS, CHOICES, CLEAN, PROVIDER, ROOT, TEMPLATE, tracked
 from tests.combinations import ALWAYS
-from tests.conftest import ANSWERS, CHOICES, CLEAN, PROVIDER, ROOT, TEMPLATE, tracked
 
 Answers = dict[str, Any]
 Texts = st.SearchStrategy[str]

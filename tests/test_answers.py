@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hooks import pre_gen_project as hook
-from tests.conftest import ANSWERS, CHOICES, CLEAN, TEMPLATE, Project, said_by
+from tests.checkout import ANSWERS, CHOICES, CLEAN, TEMPLATE
+from tests.conftest import Project, said_by
 
 GOOD = {
     "project_name": "My Secure App",

@@ -8,7 +8,7 @@ import pytest
 
 from scripts import asvs
 from scripts.asvs import Row
-from tests.conftest import ROOT, TEMPLATE
+from tests.checkout import ROOT, TEMPLATE
 
 ROWS = asvs.read(asvs.TABLE.read_text("utf-8"))
 PROMISED = [row for row in ROWS if row.is_promised]

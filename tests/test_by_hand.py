@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import CLEAN, Project, said_by
+from tests.checkout import CLEAN
+from tests.conftest import Project, said_by
 
 LINE = re.compile(r"^(.+) # (\d{3})\b(.*)$", re.MULTILINE)
 STATUS = re.compile(r"HTTP/[\d.]+ (\d{3})")

@@ -20,7 +20,8 @@ import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
-from tests.conftest import CHOICES, CLEAN, Project, said_by
+from tests.checkout import CHOICES, CLEAN
+from tests.conftest import Project, said_by
 
 BEHIND = ("nginx", "caddy", "cdn-nginx")  # a proxy of ours is the way in
 PROXIES, SOURCES = CHOICES["proxy"], CHOICES["secret_key_source"]

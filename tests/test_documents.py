@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.checkout import CHOICES
 from tests.combinations import JINJA
-from tests.conftest import CHOICES, Project
+from tests.conftest import Project
 
 HEADINGS = {
     "authorization.md": ["Rules", "Fields", "Context", "Decisions"],

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from hooks.pre_gen_project import DEVICES
-from tests.conftest import CHOICES, ROOT, Project, tracked
+from tests.checkout import CHOICES, ROOT, tracked
+from tests.conftest import Project
 
 LONGEST = 260  # characters of a path on Windows, unless somebody allows more
 LONGEST_HOME = len(r"C:\Users\a-name-of-20-letters\Documents\projects") + len("a" * 50)

@@ -16,7 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import CLEAN, LONG_S, said_by
+from tests.checkout import CLEAN
+from tests.conftest import LONG_S, said_by
 
 
 def commands(readme: Path) -> list[str]:

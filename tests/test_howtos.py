@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import CHOICES, CLEAN, ROOT, Project, said_by
+from tests.checkout import CHOICES, CLEAN, ROOT
+from tests.conftest import Project, said_by
 
 HOWTOS = ("page", "endpoint", "assets")
 ADDED = ("tests/test_feedback.py", "tests/test_quotes.py", "tests/test_gallery.py")

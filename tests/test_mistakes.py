@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import CLEAN, TEMPLATE, Project
+from tests.checkout import CLEAN, TEMPLATE
+from tests.conftest import Project
 
 CONF = "deploy/nginx.conf"
 PROTO = "proxy_set_header X-Forwarded-Proto $scheme;"

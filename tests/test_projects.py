@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import CHOICES, PROVIDER
 from tests.combinations import COMBINATIONS, name_of, pairs, pairwise, wrong_files
-from tests.conftest import CHOICES, PROVIDER, Project
+from tests.conftest import Project
 
 
 def code_of(project: Project) -> str:

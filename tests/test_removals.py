@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CHOICES, CLEAN, ROOT, TEMPLATE, Project
+from tests.checkout import CHOICES, CLEAN, ROOT, TEMPLATE
+from tests.conftest import Project
 
 REMOVALS = tomllib.loads(Path(__file__).with_name("removals.toml").read_text())
 

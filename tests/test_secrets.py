@@ -12,7 +12,8 @@ import pytest
 from dotenv import dotenv_values
 
 from hooks import post_gen_project as hook
-from tests.conftest import CLEAN, CommandLine, Project
+from tests.checkout import CLEAN
+from tests.conftest import CommandLine, Project
 
 
 def key_of(project: Path) -> str:

@@ -11,8 +11,9 @@ import pytest
 from dotenv import dotenv_values
 
 from hooks import post_gen_project as hook
+from tests.checkout import CHOICES
 from tests.combinations import ALWAYS, wrong_files
-from tests.conftest import CHOICES, CommandLine, Project
+from tests.conftest import CommandLine, Project
 
 DEFAULTS = {question: options[0] for question, options in CHOICES.items()}
 NAME = "cookiecutter-secure-flask"

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from hooks import post_gen_project as hook
+from tests.checkout import ANSWERS, CHOICES, ROOT, TEMPLATE
 from tests.combinations import ALWAYS, JINJA, copied
-from tests.conftest import ANSWERS, CHOICES, ROOT, TEMPLATE, Project
+from tests.conftest import Project
 
 # The only Python that may depend on an answer: where the optional log-in is wired, and its tables.
 WIRED = {

