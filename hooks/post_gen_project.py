@@ -13,6 +13,7 @@ if __name__ == "__main__":  # beside it, where others may write, may lie a json.
 import json
 import runpy
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 
 NEW_PROJECT = ".new-project"
@@ -90,15 +91,16 @@ RULED_OUT: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 IGNORED = (".env*", "!.env.example")
 
+READY = "\n{slug} is ready; its secret key is in .env, and only there."
+HERE_BEFORE = "It was here before, so nothing was removed. Your answers rule out:"
+NO_UV = "uv is not installed: README.md begins with the line that does it."
+# The last words are three commands, without comments: zsh and cmd would take those for arguments.
 NEXT = """
-{slug} is ready; its secret key is in .env, and only there.
+Run it, open http://localhost:5000, end it with Ctrl-C, and attack it:
 
   cd {directory}
-  uv run flask run --debug     opens http://localhost:5000
-  uv run pytest                attacks it
-
-No uv yet? README.md begins with the line that installs it.
-Commit uv.lock after the first run.
+  uv run flask run --debug
+  uv run pytest
 """
 
 
@@ -143,11 +145,12 @@ def main(answers: Mapping[str, str]) -> None:
             remove(path)
     ignore_secrets()
     runpy.run_path("app/env_file.py")["create"]()
-    slug = answers["project_slug"]
-    say(NEXT.format(slug=slug, directory=shlex.quote(os.getcwd())))
+    say(READY.format(slug=answers["project_slug"]))
     if unwanted and not is_new:
-        say("This project was here before, so nothing was removed. Your answers rule out:")
-        say("\n".join(f"  {path}" for path in unwanted))
+        say("\n".join([HERE_BEFORE, *(f"  {path}" for path in unwanted)]))
+    if not shutil.which("uv"):
+        say(NO_UV)
+    say(NEXT.format(directory=shlex.quote(os.getcwd())))
 
 
 if __name__ == "__main__":

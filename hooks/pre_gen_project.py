@@ -13,6 +13,8 @@ if __name__ == "__main__":  # beside it, where others may write, may lie a json.
 import ipaddress
 import json
 import re
+import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 
 # Tells the post-gen hook that the directory was empty: only there may it remove files.
@@ -179,9 +181,48 @@ def problems(answers: Mapping[str, object]) -> Iterator[str]:
             yield f"{question}: {shown} cannot be used. Give {good}"
 
 
-if __name__ == "__main__":
-    if found := list(problems(json.loads(r"""{{ cookiecutter | tojson }}"""))):
-        sys.exit("\nNo project was made:\n\n" + "\n".join(f"- {line}" for line in found) + "\n")
+AGAIN = """
+No answer has to be given twice: change these in
+
+  {file}
+
+and type
+
+  {command}
+
+cookiecutter now shows a traceback, which says nothing more.
+"""
+
+
+def again(answers: Mapping[str, object]) -> str:
+    """Return how to change some answers and keep the others; nothing where they are not kept."""
+    template = str(answers.get("_repo_dir"))
+    file = os.path.expanduser(f"~/.cookiecutter_replay/{os.path.basename(template)}.json")
+    try:
+        with open(file, encoding="utf-8") as saved:
+            kept = json.load(saved)["cookiecutter"]
+        if any(kept[question] != answers[question] for question in RULES):
+            return ""  # an earlier run's: cruft keeps none
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    found = shutil.which("cookiecutter")
+    words = ["cookiecutter"] if found else [sys.executable, "-m", "cookiecutter"]
+    words += [str(answers["_template"]), "--replay"]
+    if answers["_checkout"]:
+        words += ["--checkout", str(answers["_checkout"])]
+    words += ["--output-dir", str(answers["_output_dir"])]
+    return AGAIN.format(file=file, command=shlex.join(words))
+
+
+def main(answers: Mapping[str, object]) -> None:
+    """Refuse bad answers; for good ones, mark an empty directory as new."""
+    if found := list(problems(answers)):
+        listed = "\n".join(f"- {line}" for line in found)
+        sys.exit(f"\nNo project was made:\n\n{listed}\n{again(answers)}")
     if not os.listdir():
         with open(NEW_PROJECT, "xb"):
             pass
+
+
+if __name__ == "__main__":
+    main(json.loads(r"""{{ cookiecutter | tojson }}"""))

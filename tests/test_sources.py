@@ -84,7 +84,7 @@ def test_hooks_over_a_project_without_tell_what_is_too_much(command_line: Comman
     command_line("--no-input", "--accept-hooks", "no")
     said = command_line("--replay", "-f")
     listed = "".join(f"  {path}\n" for path in hook.ruled_out(DEFAULTS))
-    assert said.endswith(f"Your answers rule out:\n{listed}")
+    assert f"Your answers rule out:\n{listed}" in said
     assert files(command_line.project) == ALWAYS | {".env"}
     shutil.rmtree(command_line.project)
     command_line("--replay")

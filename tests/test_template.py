@@ -111,7 +111,7 @@ def test_nothing_is_removed_from_a_project_that_was_here_before(
     before = project.files()
     hook.main({"project_slug": "my-secure-app", "proxy": "none", "login": "password"})
     assert project.files() == before
-    assert capfd.readouterr().out.endswith("Your answers rule out:\n  deploy/nginx.conf\n")
+    assert "Your answers rule out:\n  deploy/nginx.conf\n" in capfd.readouterr().out
 
 
 def test_a_directory_goes_with_its_last_file(
@@ -127,16 +127,6 @@ def test_a_directory_goes_with_its_last_file(
     (root / "other").touch()
     hook.remove("deploy/deep/two")
     assert not (root / "deploy").exists()
-
-
-def test_every_question_is_a_sentence() -> None:
-    prompts = json.loads((ROOT / "cookiecutter.json").read_text())["__prompts__"]
-    assert list(prompts) == list(ANSWERS)
-    for question, options in CHOICES.items():
-        assert set(prompts[question]) == {"__prompt__", *options}
-    for prompt in prompts.values():
-        text = prompt if isinstance(prompt, str) else prompt["__prompt__"]
-        assert len(text.split()) >= 4
 
 
 def test_module_entry_settings_attack_and_row_agree() -> None:
