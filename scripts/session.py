@@ -64,11 +64,11 @@ DESCRIPTION = (
 
 
 def typed(command: str, answers: Iterable[str], where: Path, env: Mapping[str, str]) -> str:
-    """Type a command line in a terminal, and an answer after each question; return what it shows."""
+    """Type a command in a terminal, and an answer after each question; return what it shows."""
     waiting = list(answers)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    shell = subprocess.Popen(
+    shell = subprocess.Popen(  # noqa: S603  our own words
         ["bash", "-c", command],  # noqa: S607
         cwd=where,
         env={**env, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LC_ALL": "C.UTF-8"},
@@ -94,9 +94,10 @@ def typed(command: str, answers: Iterable[str], where: Path, env: Mapping[str, s
     return shown.decode()
 
 
-def session(home: Path, env: Mapping[str, str]) -> Iterator[str]:
+def session(checkout: Path, home: Path, env: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of the session, with their colours, in an empty directory that is HOME."""
-    shutil.copytree(ROOT, home / TEMPLATE, ignore=shutil.ignore_patterns(".git", ".nox", ".*_cache"))
+    left_out = shutil.ignore_patterns(".git", ".nox", ".*_cache", "__pycache__")
+    shutil.copytree(checkout, home / TEMPLATE, ignore=left_out)
     env = {**env, "HOME": str(home)}
     project = home / ANSWERS[0].lower()
 
@@ -174,7 +175,7 @@ def _rows(line: str) -> list[list[tuple[str, str]]]:
             continue
         while len(text) > left:
             rows[-1].append((text[:left], style))
-            text, left = text[left:], COLUMNS  # noqa: PLW2901
+            text, left = text[left:], COLUMNS
             rows.append([])
         if text:
             rows[-1].append((text, style))
@@ -191,7 +192,7 @@ def main() -> None:
     """Type the session and write the picture."""
     with tempfile.TemporaryDirectory() as directory:
         env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        PICTURE.write_text(svg(session(Path(directory), env)), "utf-8")
+        PICTURE.write_text(svg(session(ROOT, Path(directory), env)), "utf-8")
     sys.stdout.write(f"{PICTURE}\n")
 
 

@@ -1,5 +1,6 @@
-"""A stranger's first minutes: the README's commands, in an empty HOME, from a fresh checkout."""
+"""A stranger's first hour: README's commands and docs/first-hour.md, in an empty HOME."""
 
+import json
 import os
 import re
 import shutil
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -37,6 +39,78 @@ def uv_cache() -> dict[str, str]:
         check=True,
     )
     return {"UV_CACHE_DIR": said.stdout.strip()}
+
+
+class Typed(NamedTuple):
+    """A command of docs/first-hour.md, and what it says is printed."""
+
+    command: str
+    shown: str
+
+    def is_printed(self, said: str) -> bool:
+        """Return whether somebody called Ada would see it, "…" being anything on a line or lines.
+
+        Blanks at the end of a line and empty lines around the whole are nobody's to see.
+        """
+        said = "\n".join(line.rstrip() for line in said.splitlines()).strip("\n")
+        lines = [
+            "(.*\n)*?" if line == "…" else f"{re.escape(line).replace('…', '.+')}\n"
+            for line in self.shown.splitlines()
+        ]
+        return re.fullmatch("".join(lines), f"{said}\n" if said else "") is not None
+
+
+def first_hour(page: Path) -> list[Typed]:
+    """Return what the page types, in order."""
+    blocks = "".join(re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL))
+    first, *steps = re.split(r"^\$ ", blocks, flags=re.MULTILINE)
+    assert not first
+    return [Typed(*step.split("\n", 1)) for step in steps]
+
+
+class Terminal:
+    """A shell that is typed into, one command after another."""
+
+    def __init__(self, stranger: "Stranger", where: Path, shown: Path) -> None:
+        self._shown, self._read = shown, 0
+        with shown.open("wb") as stdout:
+            self._shell = subprocess.Popen(
+                ["bash"],  # noqa: S607
+                cwd=where,
+                env=stranger.variables,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def types(self, step: Typed, *, runs_on: bool = False) -> str:
+        """Type a command and return what it printed: at its end, or when all of it is there."""
+        assert self._shell.stdin
+        self._shell.stdin.write(f"{step.command}\nprintf '\\nended %s\\n' $?\n".encode())
+        self._shell.stdin.flush()
+        deadline = time.monotonic() + LONG_S
+        while True:
+            text = self._shown.read_text("utf-8", "replace")[self._read :]
+            said, ended, _ = text.partition("\nended ")
+            if ended or (runs_on and step.is_printed(text)):
+                break
+            assert time.monotonic() < deadline, text
+            time.sleep(0.1)
+        assert runs_on or text.endswith("\nended 0\n"), text
+        self._read += len(text)
+        return said
+
+    def close(self) -> None:
+        """End the shell and all that it began, as a window that is closed does."""
+        assert sys.platform != "win32"
+        os.killpg(self._shell.pid, signal.SIGTERM)
+        self._shell.communicate(timeout=60)
+        deadline = time.monotonic() + 60
+        with suppress(ProcessLookupError):  # the last of them is gone
+            while time.monotonic() < deadline:
+                os.killpg(self._shell.pid, 0)
+                time.sleep(0.1)
 
 
 class Stranger:
@@ -85,19 +159,44 @@ class Stranger:
             server.wait(30)
 
 
+def made_as_the_page_says(stranger: Stranger, here: Path) -> Path:
+    """Type docs/first-hour.md, a second terminal once the first is busy; return the project."""
+    home = here.parent
+    terminals = [Terminal(stranger, here, home / "first")]
+    copied = ""
+    try:
+        for step in first_hour(here / "docs" / "first-hour.md"):
+            runs_on = "tests.live.stack" in step.command
+            command = step.command.replace("/tmp/stack-…", copied)  # noqa: S108
+            assert "…" not in command
+            said = terminals[-1].types(step._replace(command=command), runs_on=runs_on)
+            said = said.replace(str(home), "/home/ada")
+            assert step.is_printed(said), f"$ {command}\n{said}"
+            if runs_on:
+                copied = str(Path(json.loads(said)["ca"]).parent)
+                terminals.append(Terminal(stranger, home, home / "second"))
+    finally:
+        for terminal in terminals:
+            terminal.close()
+    assert copied
+    return home / "my-secure-app"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
 def test_from_nothing_to_a_page_and_a_green_suite(
     checkout: Path, tmp_path: Path, with_uv: bool
 ) -> None:
     home = tmp_path / "home"
-    home.mkdir()
-    here = shutil.copytree(checkout, tmp_path / "somewhere" / "checkout")
+    here = shutil.copytree(checkout, home / checkout.name)
     stranger = Stranger(home)
-    make, *_ = commands(here / "README.md")
-    said = stranger.types(make, here)
-    assert "my-secure-app is ready" in said
-    project = here.parent / "my-secure-app"
+    if with_uv and shutil.which("curl"):
+        project = made_as_the_page_says(stranger, here)
+    else:
+        make, *_ = commands(here / "README.md")
+        said = stranger.types(make, here)
+        assert "my-secure-app is ready" in said
+        project = here.parent / "my-secure-app"
     install, run_uv, test_uv, run_pip, test_pip, *_ = commands(project / "README.md")
     if with_uv:
         stranger.types(install, project)

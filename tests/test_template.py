@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hooks import post_gen_project as hook
-from tests.checkout import ANSWERS, CHOICES, ROOT, TEMPLATE
+from tests.checkout import ROOT, TEMPLATE
 from tests.combinations import ALWAYS, JINJA, copied
 from tests.conftest import Project
 
