@@ -139,7 +139,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
-HEAVY = re.compile("from_nothing|production_shape|at_a_provider|every_judge.*(oidc|none)")
+HEAVY = re.compile("first_hour|without_uv|production_shape|at_a_provider|every_judge.*(oidc|none)")
 WORKERS = 3  # as in pyproject.toml: each begins with its share of the items, in their order
 
 

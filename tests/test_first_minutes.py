@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.checkout import CLEAN
-from tests.conftest import LONG_S, said_by
+from tests.checkout import CHOICES, CLEAN
+from tests.conftest import LONG_S, Project, said_by
 
 
 def commands(readme: Path) -> list[str]:
@@ -159,58 +159,91 @@ class Stranger:
             server.wait(30)
 
 
-def made_as_the_page_says(stranger: Stranger, here: Path) -> Path:
-    """Type docs/first-hour.md, a second terminal once the first is busy; return the project."""
+def last_words(said: str) -> list[str]:
+    """Return the three commands with which the hook ends."""
+    lines = said.rstrip().splitlines()[-4:]
+    assert lines[0] == ""
+    return [line.strip() for line in lines[1:]]
+
+
+def told_as_the_page_says(stranger: Stranger, here: Path) -> str:
+    """Type docs/first-hour.md, a second terminal once the first is busy; return the hook's words.
+
+    Where the terminal and the page differ, or a command fails, the test does.
+    """
     home = here.parent
     terminals = [Terminal(stranger, here, home / "first")]
-    copied = ""
+    copied, told = "", ""
     try:
         for step in first_hour(here / "docs" / "first-hour.md"):
             runs_on = "tests.live.stack" in step.command
             command = step.command.replace("/tmp/stack-…", copied)  # noqa: S108
             assert "…" not in command
             said = terminals[-1].types(step._replace(command=command), runs_on=runs_on)
-            said = said.replace(str(home), "/home/ada")
-            assert step.is_printed(said), f"$ {command}\n{said}"
+            shown = said.replace(str(home), "/home/ada")
+            assert step.is_printed(shown), f"$ {command}\n{shown}"
             if runs_on:
                 copied = str(Path(json.loads(said)["ca"]).parent)
                 terminals.append(Terminal(stranger, home, home / "second"))
+            if "is ready" in said:
+                told = said
     finally:
         for terminal in terminals:
             terminal.close()
     assert copied
-    return home / "my-secure-app"
+    return told
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-@pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
-def test_from_nothing_to_a_page_and_a_green_suite(
-    checkout: Path, tmp_path: Path, with_uv: bool
-) -> None:
-    home = tmp_path / "home"
-    here = shutil.copytree(checkout, home / checkout.name)
-    stranger = Stranger(home)
-    if with_uv and shutil.which("curl"):
-        project = made_as_the_page_says(stranger, here)
-    else:
-        make, *_ = commands(here / "README.md")
-        said = stranger.types(make, here)
-        assert "my-secure-app is ready" in said
-        project = here.parent / "my-secure-app"
-    install, run_uv, test_uv, run_pip, test_pip, *_ = commands(project / "README.md")
-    if with_uv:
-        stranger.types(install, project)
-        run, test = (f"{install} && {command}" for command in (run_uv, test_uv))
-    else:
-        run, test = run_pip, test_pip
+def serves_its_page(stranger: Stranger, run: str, where: Path) -> None:
+    """See that a command line serves the page, on a port that nobody has."""
     with socket.socket() as probe:  # somebody else may sit on 5000
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with stranger.serves(f"{run} --port {port}", project, f"http://localhost:{port}") as page:
+    with stranger.serves(f"{run} --port {port}", where, f"http://localhost:{port}") as page:
         assert "<h1>My Secure App</h1>" in page
-    some = "" if with_uv else " tests/test_development.py"
-    summary = stranger.types(f"{test} -q{some}", project).splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("curl"), reason="needs bash and curl")
+def test_the_first_hour_and_what_the_hook_says_next(checkout: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(checkout, tmp_path / "home" / checkout.name)
+    stranger = Stranger(here.parent)
+    go, run, test = last_words(told_as_the_page_says(stranger, here))
+    project = here.parent / "my-secure-app"
+    install, *named = commands(project / "README.md")
+    assert named[:2] == [run, test]
+    stranger.types(install, project)
+    serves_its_page(stranger, f"{install} && {go} && {run}", here.parent)
+    summary = stranger.types(f"{install} && {go} && {test} -q", here.parent).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
-    if with_uv:  # what the generated CI and an editor would say, without the optional group
-        stranger.types(f"{install} && uv run ruff check . && uv run mypy --strict .", project)
+    # What the generated CI and an editor would say, without the optional group.
+    stranger.types(f"{install} && uv run ruff check . && uv run mypy --strict .", project)
+
+
+@pytest.mark.removal  # a minute each, for other pages and tables
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("login", CHOICES["login"][1:])
+def test_what_the_hook_says_next_works_for_every_login(
+    bake: Callable[..., Project], tmp_path: Path, login: str
+) -> None:
+    project = bake(login=login)
+    stranger = Stranger(tmp_path)
+    go, run, test = last_words(project.said)
+    install, *_ = commands(project.path / "README.md")
+    stranger.types(install, tmp_path)
+    serves_its_page(stranger, f"{install} && {go} && {run}", tmp_path)
+    stranger.types(f"{install} && {go} && {test} -q tests/test_development.py", tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_from_the_readme_to_a_page_without_uv(checkout: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(checkout, tmp_path / "somewhere" / "checkout")
+    home = tmp_path / "home"
+    home.mkdir()
+    stranger = Stranger(home)
+    make, *_ = commands(here / "README.md")
+    assert "my-secure-app is ready" in stranger.types(make, here)
+    project = here.parent / "my-secure-app"
+    *_, run, test = commands(project / "README.md")[:5]
+    serves_its_page(stranger, run, project)
+    assert " passed" in stranger.types(f"{test} -q tests/test_development.py", project)

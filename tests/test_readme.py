@@ -114,3 +114,5 @@ def test_each_protection_refuses_with_the_status_that_is_drawn(
     nginx = (TEMPLATE / "deploy" / "nginx.conf").read_text()
     (own,) = re.findall(r"^    error_page ([\d ]+) /\.own/page;", nginx, re.MULTILINE)
     assert set(map(str, in_front)) <= set(own.split())
+    caddy = (TEMPLATE / "deploy" / "Caddyfile").read_text()
+    assert f"{{err.status_code}} == {in_front[0]}" in caddy
