@@ -21,6 +21,8 @@ import pytest
 from tests.checkout import CHOICES, CLEAN
 from tests.conftest import LONG_S, Project, said_by
 
+WHOLE_SUITE_S = 1_200  # a bound for a busy machine
+
 
 def commands(readme: Path) -> list[str]:
     """Return the command lines of a README, in order."""
@@ -127,9 +129,10 @@ class Stranger:
         )
         self.variables = {**variables, **uv_cache(), "HOME": str(home), "PATH": path}
 
-    def types(self, command: str, where: Path) -> str:
+    def types(self, command: str, where: Path, timeout_s: float = LONG_S) -> str:
         """Run a command line to its end; return what it printed, or fail with it."""
-        return said_by("bash", "-c", command, cwd=where, env=self.variables)
+        line = ("bash", "-c", command)
+        return said_by(*line, cwd=where, env=self.variables, timeout_s=timeout_s)
 
     @contextmanager
     def serves(self, command: str, where: Path, url: str) -> Iterator[str]:
@@ -213,7 +216,8 @@ def test_the_first_hour_and_what_the_hook_says_next(checkout: Path, tmp_path: Pa
     assert named[:2] == [run, test]
     stranger.types(install, project)
     serves_its_page(stranger, f"{install} && {go} && {run}", here.parent)
-    summary = stranger.types(f"{install} && {go} && {test} -q", here.parent).splitlines()[-1]
+    attack = f"{install} && {go} && {test} -q"
+    summary = stranger.types(attack, here.parent, WHOLE_SUITE_S).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
     # What the generated CI and an editor would say, without the optional group.
