@@ -88,7 +88,7 @@ class Stranger:
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
 def test_from_nothing_to_a_page_and_a_green_suite(
-    checkout: Path, tmp_path: Path, with_uv: bool
+    checkout: Path, tmp_path: Path, with_uv: bool, typed: set[str]
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -109,6 +109,7 @@ def test_from_nothing_to_a_page_and_a_green_suite(
         port = probe.getsockname()[1]
     with stranger.serves(f"{run} --port {port}", project, f"http://localhost:{port}") as page:
         assert "<h1>My Secure App</h1>" in page
+    typed |= {make, install, run_uv, test_uv} if with_uv else {run_pip, test_pip}
     some = "" if with_uv else " tests/test_development.py"
     summary = stranger.types(f"{test} -q{some}", project).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
