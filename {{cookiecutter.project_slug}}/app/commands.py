@@ -131,7 +131,7 @@ def create() -> None:
 
 
 @secret_key.command()
-@click.option("--compromised", is_flag=True, help="Drop the old key: whatever it signed ends.")
+@click.option("--compromised", is_flag=True, help="Drop every old key: whatever they signed ends.")
 @click.option("--prune", is_flag=True, help="Also drop fallbacks whose day is over.")
 def rotate(*, compromised: bool, prune: bool) -> None:
     """Put a new key in place of the old one, which counts until its last session is over.
