@@ -208,6 +208,8 @@ def test_the_database(
         client = Client(here)
         reader.types(f"umask 077 && {contained('python')}")
         assert stat.S_IMODE((project / "backup.sqlite3").stat().st_mode) == 0o600
+        reader.types("git init --quiet")
+        assert "backup" not in reader.types("git ls-files --others --exclude-standard")
         reader.types("uv run flask user disable ada@example.com")
         status, headers, _ = client.ask("/account")
         asked = [client.ask("/contact", {"a": 1})[0] for _ in range(8)]

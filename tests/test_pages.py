@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from hooks import post_gen_project as hook
 from scripts import commands
@@ -72,7 +71,7 @@ def test_docker_is_asked_for_what_compose_has() -> None:
         found = [words for line in commands.commands(text) for words in asked.findall(line)]
         if not answers or not found:
             continue
-        services = set(yaml.safe_load(rendered("compose.yaml", answers))["services"])
+        services = re.findall(r"^  (\w+):", rendered("compose.yaml", answers), re.MULTILINE)
         for words in found:
             service = next(word for word in words.split() if word in ours)
             assert service in services, (answers, words)
