@@ -7,7 +7,7 @@ from functools import cache
 
 from cookiecutter.environment import StrictEnvironment
 from cookiecutter.prompt import prompt_for_config
-from jinja2 import Template
+from jinja2 import Environment, Template
 
 from hooks import post_gen_project as hook
 from tests.checkout import ROOT, TEMPLATE, tracked
@@ -15,7 +15,7 @@ from tests.combinations import COMBINATIONS, Answers
 
 CONTEXT = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 DEFAULTS = prompt_for_config({"cookiecutter": CONTEXT}, no_input=True)
-JINJA = StrictEnvironment(
+JINJA: Environment = StrictEnvironment(
     context={"cookiecutter": CONTEXT}, keep_trailing_newline=True, **CONTEXT["_jinja2_env_vars"]
 )
 
