@@ -3,17 +3,10 @@
 import json
 import os
 import re
-import select
 import shutil
 import stat
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -21,103 +14,15 @@ from scripts import commands
 from tests.checkout import CHOICES, CLEAN
 from tests.combinations import wrong_files
 from tests.conftest import Project, said_by
+from tests.reader import QUICK, Reader
 from tests.test_mistakes import free_port, stack
 from tests.test_postgresql import API, EMAIL, PASSWORD, Client
-from tests.test_projects import attacks_itself
-from tests.test_updates import UVX
 
-# uv itself would install what is there already.
-UV = """#!/usr/bin/env bash
-if [ "$1" = run ]; then shift; fi
-while [[ "$1" == --* ]]; do [ "$1" = --no-dev ] || shift; shift; done
-exec "$@"
-"""
 OTHER = "eleven loud herons"
-WAIT_S = 60
 TABLE = commands.read(commands.TABLE.read_text("utf-8"))
 IN_CONTAINERS = next(reason for reason in TABLE["not typed"] if "by test_the_database" in reason)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-
-
-class Reader:
-    """Somebody in a project who types what its pages say."""
-
-    def __init__(self, path: Path, programs: Path, typed: set[str]) -> None:
-        self.path, self._typed = path, typed
-        for name, text in {"uv": UV, "uvx": UVX}.items():
-            (programs / name).write_text(text)
-            (programs / name).chmod(0o755)
-        search = [str(programs), str(Path(sys.executable).parent), CLEAN["PATH"]]
-        self.variables = {
-            **CLEAN,
-            "PATH": os.pathsep.join(search),
-            "PYTHONPATH": str(path),
-            "PYTHONDONTWRITEBYTECODE": "",
-        }
-
-    def types(self, command: str, *more: str, **other: str) -> str:
-        """Type a command, with what is other here and options of ours; return what it printed."""
-        return said_by(*self._line(command, more, other), cwd=self.path, env=self.variables)
-
-    def answers(self, command: str, *answers: str) -> str:
-        """Type a command at a terminal and answer each of its questions; return what it printed."""
-        terminal, line = os.openpty()
-        name, said = os.ttyname(line), b""
-        *shell, typed = self._line(command, (), {})
-        process = subprocess.Popen(
-            [*shell, f"exec <{name} >{name} 2>&1; {typed}"],
-            cwd=self.path,
-            env=self.variables,
-            start_new_session=True,
-        )
-        questions = list(answers)
-        deadline = time.monotonic() + WAIT_S
-        while process.poll() is None or select.select([terminal], [], [], 0)[0]:
-            assert time.monotonic() < deadline, said
-            if select.select([terminal], [], [], 0.1)[0]:
-                said += os.read(terminal, 4096)
-            if said.endswith(b": ") and questions:
-                os.write(terminal, f"{questions.pop(0)}\n".encode())
-                said += b"\n"
-        os.close(line)
-        os.close(terminal)
-        assert process.wait() == 0, said
-        assert not questions, said
-        return said.decode()
-
-    @contextmanager
-    def leaves(self, command: str, *more: str, log: Path, url: str = "") -> Iterator[None]:
-        """Leave a command running, from when it answers at an address until the block ends."""
-        with log.open("a") as file:
-            process = subprocess.Popen(
-                self._line(command, more, {}),
-                cwd=self.path,
-                env=self.variables,
-                stdout=file,
-                stderr=file,
-            )
-        try:
-            deadline = time.monotonic() + WAIT_S
-            while url:
-                try:
-                    urlopen(url, timeout=10).close()  # noqa: S310  ours, on loopback
-                    break
-                except URLError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            process.wait(WAIT_S)
-
-    def _line(self, command: str, more: tuple[str, ...], other: dict[str, str]) -> list[str]:
-        self._typed.add(command)
-        for placeholder, value in other.items():
-            assert placeholder in command
-            command = command.replace(placeholder, value)
-        return ["bash", "-ec", " ".join([command, *more])]
 
 
 @pytest.fixture
@@ -302,10 +207,10 @@ def test_a_deployment_is_looked_at(
 
 @pytest.mark.removal
 def test_the_suite_with_everything_that_is_here(
-    bake: Callable[..., Project], typed: set[str]
+    bake: Callable[..., Project], reads: Callable[[Path], Reader]
 ) -> None:
-    typed.add("uv run --group live pytest")
-    attacks_itself(bake())
+    said = reads(bake().path).types("uv run --group live pytest", QUICK)
+    assert re.search(r"^\d{3,} passed", said, re.MULTILINE)
 
 
 @pytest.mark.removal
@@ -346,7 +251,8 @@ def test_a_contributor_makes_a_project(
     elsewhere = {"/tmp": str(tmp_path)}  # noqa: S108  what is typed
     reader.types("uvx cookiecutter --no-input -f -o /tmp . login=oidc", **elsewhere)
     where = reader.types("cd /tmp/my-secure-app", "&& pwd", **elsewhere).strip()
-    attacks_itself(Project(Path(where), 0, ""), "--ignore=tests/live")
+    reader.path, reader.variables["PYTHONPATH"] = Path(where), where
+    assert re.search(r"^\d{3,} passed", reader.types("uv run pytest", QUICK), re.MULTILINE)
 
 
 def test_a_contributor_writes_pages_and_releases(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.checkout import CHOICES, CLEAN, ROOT
 from tests.conftest import Project, said_by
-from tests.test_commands import Reader
+from tests.reader import Reader
 from tests.test_mistakes import free_port
 
 HOWTOS = ("page", "endpoint", "assets")

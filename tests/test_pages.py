@@ -58,7 +58,7 @@ def test_every_name_for_nox_exists(kind: str) -> None:
     pattern = r"nox (?:-R )?-s ([a-z]+)" if kind == "session" else r"nox -s bench -- ([a-z_]+)"
     names = set(re.findall(pattern, "\n".join(LISTED)))
     noxfile = (ROOT / "noxfile.py").read_text()
-    sessions = set(re.findall(r"^def (\w+)\(session", noxfile, re.MULTILINE))
+    sessions = set(re.findall(r"^@nox\.session.*\n(?:@.*\n)*def (\w+)", noxfile, re.MULTILINE))
     assert names
     assert names <= (sessions if kind == "session" else {p.stem for p in ROOT.glob("bench/*.py")})
 

@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from tests.checkout import CLEAN, ROOT
 from tests.conftest import Project, said_by
+from tests.reader import UV, UVX
 
 NAME = "cookiecutter-secure-flask"
 URL = f"https://github.com/org/{NAME}"
@@ -36,9 +37,6 @@ def test_what_the_browser_is_told(client: FlaskClient) -> None:
     assert "midi=()" in headers["Permissions-Policy"]
     assert "geolocation" not in headers["Permissions-Policy"]
 '''
-# uv itself would install what is there already.
-UV = '#!/usr/bin/env bash\nif [ "$1" = run ]; then shift; exec "$@"; fi\n'
-UVX = '#!/usr/bin/env bash\nexec "$@"\n'
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or not shutil.which("git"), reason="needs git and a POSIX shell"
