@@ -53,10 +53,8 @@ def wrong_files(project: Path, answers: Answers) -> set[str]:
     """Return what is missing, there and ruled out, left half rendered, or not ours to change."""
     found = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
     wrong = found ^ (ALWAYS - set(hook.ruled_out(answers)) | {".env"})
-    rendered = found - set(copied()) - {"README.md"}  # which quotes {{ csp_nonce() }}, and no more
+    rendered = found - set(copied())
     wrong |= {name for name in rendered if JINJA.search((project / name).read_text())}
-    quoted = re.findall(r"\{\{.*?\}\}", (project / "README.md").read_text())
-    wrong |= {"README.md"} if quoted != ["{{ csp_nonce() }}"] else set()
     modules = [path.name for path in (TEMPLATE / "app/security").glob("*.py")]
     ours, theirs = TEMPLATE / "app/security", project / "app/security"
     return wrong.union(*filecmp.cmpfiles(ours, theirs, modules, shallow=False)[1:])

@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from scripts import commands
 from tests.checkout import ANSWERS, CHOICES, CLEAN, ROOT, tracked
 
 LONG_S = 300
@@ -118,6 +119,19 @@ def bake(
         return Project(result.project_path, result.exit_code, said)
 
     return make
+
+
+@pytest.fixture
+def typed(request: pytest.FixtureRequest) -> Iterator[set[str]]:
+    """Yield a set for the commands that a test types: all that the table has under its name."""
+    typed: set[str] = set()
+    failed = request.session.testsfailed
+    yield typed
+    if request.session.testsfailed > failed:
+        return  # before it came to the rest
+    _, _, name = request.node.nodeid.rpartition("/")
+    promised = commands.read(commands.TABLE.read_text("utf-8"))["typed"].get(name, [])
+    assert set(promised) <= set(map(commands.plain, typed))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -51,7 +51,7 @@ def production(project: Project, *options: str) -> Iterator[dict[str, Any]]:
     ],
 )
 def test_each_line_is_answered_as_it_says(
-    bake: Callable[..., Project], login: str, proxy: str
+    bake: Callable[..., Project], login: str, proxy: str, typed: set[str]
 ) -> None:
     project = bake(login=login, proxy=proxy)
     section = (project.path / "README.md").read_text().split("## Call it\n")[1].split("\n## ")[0]
@@ -62,9 +62,10 @@ def test_each_line_is_answered_as_it_says(
     script = [definitions]
     for number, (command, _, _) in enumerate(promised):
         script += [f"printf '\\n# %s\\n' {number}", command]
-    users = re.findall(r"--user \S+(?=`)", section)
-    assert len(users) == (login == "password")
-    with production(project, *" ".join(users).split()) as running:
+    (stack,) = re.findall(r"`(uv run --group live python -m tests\.live\.stack.*?)`", section)
+    typed |= {stack, "export CURL_HOME=", *definitions.splitlines()}
+    typed |= {command for command, _, _ in promised}
+    with production(project, *stack.split()[7:]) as running:
         env = {**CLEAN, "CURL_HOME": str(Path(running["ca"]).parent)}
         said = said_by("bash", "-c", "\n".join(script), cwd=project.path, env=env)
     _, *answers = re.split(r"^# \d+$", said, flags=re.MULTILINE)

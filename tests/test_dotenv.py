@@ -100,6 +100,7 @@ def test_a_rotation_changes_two_values_or_nothing(
         if before["SECRET_KEY"] == KEY:
             kept = f"{KEY}:{UNTIL}" in str(after.get("SECRET_KEY_FALLBACKS"))
             assert kept != compromised
+            assert not (compromised and after.get("SECRET_KEY_FALLBACKS"))
 
 
 def rotate_once(path: str) -> None:

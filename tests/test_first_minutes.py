@@ -169,7 +169,7 @@ def last_words(said: str) -> list[str]:
     return [line.strip() for line in lines[1:]]
 
 
-def told_as_the_page_says(stranger: Stranger, here: Path) -> str:
+def told_as_the_page_says(stranger: Stranger, here: Path, typed: set[str]) -> str:
     """Type docs/first-hour.md, a second terminal once the first is busy; return the hook's words.
 
     Where the terminal and the page differ, or a command fails, the test does.
@@ -185,6 +185,7 @@ def told_as_the_page_says(stranger: Stranger, here: Path) -> str:
             said = terminals[-1].types(step._replace(command=command), runs_on=runs_on)
             shown = said.replace(str(home), "/home/ada")
             assert step.is_printed(shown), f"$ {command}\n{shown}"
+            typed.add(step.command)
             if runs_on:
                 copied = str(Path(json.loads(said)["ca"]).parent)
                 terminals.append(Terminal(stranger, home, home / "second"))
@@ -207,10 +208,12 @@ def serves_its_page(stranger: Stranger, run: str, where: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or not shutil.which("curl"), reason="needs bash and curl")
-def test_the_first_hour_and_what_the_hook_says_next(checkout: Path, tmp_path: Path) -> None:
+def test_the_first_hour_and_what_the_hook_says_next(
+    checkout: Path, tmp_path: Path, typed: set[str]
+) -> None:
     here = shutil.copytree(checkout, tmp_path / "home" / checkout.name)
     stranger = Stranger(here.parent)
-    go, run, test = last_words(told_as_the_page_says(stranger, here))
+    go, run, test = last_words(told_as_the_page_says(stranger, here, typed))
     project = here.parent / "my-secure-app"
     install, *named = commands(project / "README.md")
     assert named[:2] == [run, test]
@@ -220,6 +223,7 @@ def test_the_first_hour_and_what_the_hook_says_next(checkout: Path, tmp_path: Pa
     summary = stranger.types(attack, here.parent, WHOLE_SUITE_S).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
+    typed |= {install, run, test}
     # What the generated CI and an editor would say, without the optional group.
     stranger.types(f"{install} && uv run ruff check . && uv run mypy --strict .", project)
 
@@ -240,7 +244,9 @@ def test_what_the_hook_says_next_works_for_every_login(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_from_the_readme_to_a_page_without_uv(checkout: Path, tmp_path: Path) -> None:
+def test_from_the_readme_to_a_page_without_uv(
+    checkout: Path, tmp_path: Path, typed: set[str]
+) -> None:
     here = shutil.copytree(checkout, tmp_path / "somewhere" / "checkout")
     home = tmp_path / "home"
     home.mkdir()
@@ -251,3 +257,4 @@ def test_from_the_readme_to_a_page_without_uv(checkout: Path, tmp_path: Path) ->
     *_, run, test = commands(project / "README.md")[:5]
     serves_its_page(stranger, run, project)
     assert " passed" in stranger.types(f"{test} -q tests/test_development.py", project)
+    typed |= {make, run, test}

@@ -14,6 +14,8 @@ import pytest
 
 from tests.checkout import CHOICES, CLEAN, ROOT
 from tests.conftest import Project, said_by
+from tests.reader import Reader
+from tests.test_mistakes import free_port
 
 HOWTOS = ("page", "endpoint", "assets")
 ADDED = ("tests/test_feedback.py", "tests/test_quotes.py", "tests/test_gallery.py")
@@ -126,13 +128,14 @@ def done(project: Project, *names: str) -> list[str]:
 
 
 def test_all_of_them_leave_a_project_that_passes(
-    bake: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory
+    bake: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory, typed: set[str]
 ) -> None:
     project = bake()
     commands = done(project, *HOWTOS)
     caches = {"MYPY_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "mypy")}
     assert "uv run pytest" in commands
     for command in commands:
+        typed.add(command)
         program, *words = command.removeprefix("uv run ").split()
         if program == "pytest":
             words = ["-q", *PLAIN, *MEETS, *ADDED]
@@ -185,7 +188,9 @@ def installed(shop: Path, place: Path) -> None:
         (metadata / "entry_points.txt").write_text("\n".join(["[flask.commands]", *lines, ""]))
 
 
-def test_an_existing_app_is_attacked_as_a_new_one_is(checkout: Path, tmp_path: Path) -> None:
+def test_an_existing_app_is_attacked_as_a_new_one_is(
+    checkout: Path, tmp_path: Path, typed: set[str]
+) -> None:
     shop = tmp_path / "shop"
     (tmp_path / checkout.name).symlink_to(checkout)
     before, after = EXISTING.read_text().split("\n## Take it over\n")
@@ -202,6 +207,7 @@ def test_an_existing_app_is_attacked_as_a_new_one_is(checkout: Path, tmp_path: P
     }
     said = ""
     for command in follow(shop, after):
+        typed.add(command)
         if command.startswith("uv run "):
             if not (tmp_path / "installed").exists():
                 installed(shop, tmp_path / "installed")
@@ -214,6 +220,14 @@ def test_an_existing_app_is_attacked_as_a_new_one_is(checkout: Path, tmp_path: P
                 assert "/order " in said
         else:
             said_by("bash", "-ec", command, cwd=shop, env=here)
+    develop, serve = re.findall(r"`(uv run (?:flask [^`]* run .*?|gunicorn))`", after)
+    reader, port = Reader(shop, tmp_path, typed), free_port()
+    reader.variables |= {**here, "PATH": reader.variables["PATH"], "APP_BIND": f"127.0.0.1:{port}"}
+    healthy = f"http://127.0.0.1:{port}/healthz"
+    with reader.leaves(develop, f"--no-reload --port {port}", log=tmp_path / "log", url=healthy):
+        pass
+    with reader.leaves(serve, log=tmp_path / "log", url=healthy):
+        pass
     (passed,) = re.findall(r"^(\d+) passed in", said, re.MULTILINE)
     assert int(passed) > 500
     assert said_by("git", "-C", str(shop), "init", "-q", cwd=shop, env=here) == ""

@@ -198,9 +198,9 @@ def test_no_proxy_counted_does_not_start(bake: Callable[..., Project], proxy: st
         pytest.fail("it started")
 
 
-def test_every_mistake_is_made_here_and_in_the_readme() -> None:
+def test_every_mistake_is_made_here_and_has_its_row() -> None:
     source = (TEMPLATE / "app" / "outside" / "mistakes.py").read_text()
     names = re.findall(r'^    "([a-z-]+)": ', source, re.MULTILINE)
     assert set(names) == {wrong.name for wrong in WRONG}
-    readme = (TEMPLATE / "README.md").read_text()
-    assert re.findall(r"^\| `([a-z-]+)` \|", readme, re.MULTILINE) == names
+    page = (TEMPLATE / "docs" / "proxy.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == names

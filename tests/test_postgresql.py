@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.conftest import Project
+from tests.reader import QUICK, Reader
 from tests.test_mistakes import free_port, stack
 from tests.test_projects import attacks_itself
 
@@ -157,13 +159,26 @@ class Client:
 
 
 @pytest.mark.parametrize(
-    ("login", "live"), [("password", ["tests/live/test_login.py"]), ("oidc", [])]
+    ("login", "tests"),
+    [("password", ()), ("oidc", ("tests/login", "tests/test_commands.py"))],
+    ids=["password", "oidc"],
 )
-def test_the_log_in_passes_its_tests(
-    bake: Callable[..., Project], server: Server, login: str, live: list[str]
+def test_a_project_passes_its_tests(
+    bake: Callable[..., Project],
+    server: Server,
+    login: str,
+    tests: tuple[str, ...],
+    tmp_path: Path,
+    typed: set[str],
 ) -> None:
-    tests = ("tests/login", "tests/test_commands.py", *live)
-    attacks_itself(bake(**{**ANSWERS, "login": login}), *tests, TEST_DATABASE_URL=server.url)
+    project = bake(**{**ANSWERS, "login": login})
+    if tests:
+        attacks_itself(project, *tests, TEST_DATABASE_URL=server.url)
+        return
+    reader = Reader(project.path, tmp_path, typed)
+    command = "TEST_DATABASE_URL=postgresql://… uv run --with 'psycopg[binary]' pytest"
+    said = reader.types(command, QUICK, **{"postgresql://…": server.url})
+    assert re.search(r"^\d{3,} passed", said, re.MULTILINE)
 
 
 def test_two_workers_outlive_the_database(bake: Callable[..., Project], server: Server) -> None:

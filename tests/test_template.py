@@ -165,13 +165,13 @@ def test_module_entry_settings_attack_and_row_agree() -> None:
     assert named == groups["# -- app/login"]
 
 
-def test_the_readmes_check_for_stolen_passwords_works(
+def test_the_documented_check_for_stolen_passwords_works(
     bake: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (bake().path / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    page = (bake().path / "docs/security/sign-in.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {"hashlib": hashlib, "urllib": urllib, "Iterable": Iterable}
-    exec(code, names)  # noqa: S102  our own README
+    exec(code, names)  # noqa: S102  our own page
     asked: list[str] = []
     digest = hashlib.sha1(b"stolen", usedforsecurity=False).hexdigest().upper()
 

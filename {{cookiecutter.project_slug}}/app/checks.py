@@ -121,7 +121,7 @@ def topology(root: Path, hops: int) -> Iterator[Problem]:
             yield Problem(
                 "proxy-hops-topology",
                 f"PROXY_HOPS is {hops}, and deploy/ is made for {proxies}: {made}.",
-                "README.md, Which proxy am I behind? If more stand in front, silence this with "
+                "docs/proxy.md says how to count. If more stand in front, silence this with "
                 "their names as the reason.",
                 level="warning",
             )

@@ -87,7 +87,7 @@ def _look(url: str, http_url: str | None, ca_file: str | None, form: str) -> Non
         click.echo(json.dumps([row._asdict() for row in rows], indent=2))
     elif wrong:
         click.echo("\n".join(["", *(f"[{name}] {MISTAKES[name]}" for name in wrong)]))
-        click.echo("README.md, Which proxy am I behind? says what to do about each.")
+        click.echo("docs/proxy.md says what to do about each.")
     else:
         click.echo(f"All {len(rows)} answers are as promised.")
     if wrong:
@@ -131,7 +131,7 @@ def create() -> None:
 
 
 @secret_key.command()
-@click.option("--compromised", is_flag=True, help="Drop the old key: whatever it signed ends.")
+@click.option("--compromised", is_flag=True, help="Drop every old key: whatever they signed ends.")
 @click.option("--prune", is_flag=True, help="Also drop fallbacks whose day is over.")
 def rotate(*, compromised: bool, prune: bool) -> None:
     """Put a new key in place of the old one, which counts until its last session is over.

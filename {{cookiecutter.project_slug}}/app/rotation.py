@@ -30,14 +30,14 @@ STEPS = {
    SECRET_KEY_FALLBACKS=the-present-key:{until}
 3. Set SECRET_KEY to the new one, and restart every process.
 4. After {until}, take the old one out of SECRET_KEY_FALLBACKS.
-A compromised key: leave step 2 out. Every session ends.""",
+A compromised key: empty SECRET_KEY_FALLBACKS in step 2. Every session ends.""",
     "file": """\
 1. Put what the mounted file holds, with its last day, into the environment:
    SECRET_KEY_FALLBACKS=the-present-key:{until}
 2. Put a new key into the secret behind SECRET_KEY_FILE: {make}
 3. Restart every process.
 4. After {until}, take the old one out of SECRET_KEY_FALLBACKS.
-A compromised key: leave step 1 out. Every session ends.""",
+A compromised key: empty SECRET_KEY_FALLBACKS in step 1. Every session ends.""",
     "aws-secrets-manager": """\
 1. Store a new version:
    aws secretsmanager put-secret-value --secret-id {secret_id} --secret-string "$({make})"
@@ -71,7 +71,8 @@ def last_day(today: date, session_lifetime_s: int) -> date:
 def rotate(path: str, today: date, until: date, *, compromised: bool, prune: bool) -> Rotated:
     """Put a new key into the .env at `path`, and the old one among its fallbacks.
 
-    The old key counts until the end of `until` (UTC); with `compromised` it is dropped.
+    The old key counts until the end of `until` (UTC); with `compromised` it is dropped, as is every
+    fallback.
     With `prune`, fallbacks whose day is over before `today` go as well.
     Raises CannotRotateError, with the file as it was.
     """
@@ -83,13 +84,15 @@ def rotate(path: str, today: date, until: date, *, compromised: bool, prune: boo
             raise CannotRotateError("There is no SECRET_KEY yet: uv run flask secret-key create")
         before = _value(bindings, FALLBACKS) or ""
         entries = [entry for entry in map(str.strip, before.split(",")) if entry]
-        kept = [entry for entry in entries if not (prune and _is_over(entry, today))]
+        over = [entry for entry in entries if prune and _is_over(entry, today)]
+        # Whoever has read the file has every key in it.
+        kept = [] if compromised else [entry for entry in entries if entry not in over]
         # A key that could be guessed would stop the start as a fallback, and rightly.
         keep_old = not compromised and not secret_key.weakness(old)
         fallbacks = ",".join([*([f"{old}:{until}"] if keep_old else []), *kept])
         changed = _with(text, bindings, {"SECRET_KEY": env_file.new_key(), FALLBACKS: fallbacks})
         env_file.replace(path, changed)
-    return Rotated(until if keep_old else None, len(entries) - len(kept))
+    return Rotated(until if keep_old else None, len(over))
 
 
 def _is_over(entry: str, today: date) -> bool:

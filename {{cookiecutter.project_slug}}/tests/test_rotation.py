@@ -76,8 +76,11 @@ def test_everything_else_stays_to_the_byte(file: Path) -> None:
 
 
 def test_a_compromised_key_counts_no_longer(file: Path) -> None:
+    rotate(file)  # by somebody who did not know yet
+    assert KEY in file.read_text()
     assert rotate(file, compromised=True) == (None, 0)
     assert KEY not in file.read_text()
+    assert not dotenv_values(file)["SECRET_KEY_FALLBACKS"]
 
 
 def test_fallbacks_past_their_day_go_when_asked(file: Path) -> None:

@@ -74,7 +74,8 @@ def _names(password: str, names: Iterable[str]) -> str | None:
     return "This is made of your name or ours. Please use another."
 
 
-# A new password has to pass them all. Add yours here: README.md shows one that asks a service.
+# A new password has to pass them all. Add yours here: docs/security/sign-in.md shows one that asks
+# a service.
 CHECKS: tuple[Check, ...] = (_length, _common, _names)
 
 

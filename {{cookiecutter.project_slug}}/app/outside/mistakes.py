@@ -1,4 +1,4 @@
-"""What can be wrong between a visitor and this application, by the name the README gives it."""
+"""What can be wrong between a visitor and this application, by the name docs/proxy.md gives it."""
 
 from collections.abc import Mapping
 

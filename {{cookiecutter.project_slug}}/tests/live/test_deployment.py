@@ -1,7 +1,7 @@
 """The attacks over real sockets: on the stack of this machine, or on --base-url.
 
 They harm nothing: a hundred requests from one address, no form that is accepted, no limit spent
-that is anybody else's. What a refusal says is the name of the mistake; README.md has them all.
+that is anybody else's. What a refusal says is the name of the mistake; docs/proxy.md has them all.
 """
 
 import itertools
