@@ -23,6 +23,21 @@ window.measure = (() => {
   const controls = () =>
     all(CONTROLS).filter((element) => element.tabIndex >= 0 && !element.matches(":disabled"));
 
+  // -- axe
+
+  const axe = async (left) => {
+    const known = window.axe.getRules().map(({ ruleId }) => ruleId);
+    const values = known.filter((id) => !left.includes(id));
+    const options = { runOnly: { type: "rule", values }, resultTypes: ["violations"] };
+    const { violations, incomplete } = await window.axe.run(document, options);
+    return [...violations, ...incomplete].flatMap(({ id, nodes }) =>
+      nodes.map(({ html, any, all, none }) => {
+        const why = [...any, ...all, ...none].map(({ message }) => message);
+        return `${id}: ${html} ${why.join(" ")}`;
+      }),
+    );
+  };
+
   // -- Colours (WCAG 2, relative luminance)
 
   const channels = (color) => color.match(/[\d.]+/g).map(Number);
@@ -69,7 +84,7 @@ window.measure = (() => {
   };
 
   // Somebody has gone once around the page: where there were no controls, or in another order?
-  const wentAround = (way) => {
+  const keyboard = (way) => {
     const expected = controls();
     if (way === "Shift+Tab") expected.reverse();
     const start = focused.findIndex(({ target }) => target === expected[0]);
@@ -115,6 +130,13 @@ window.measure = (() => {
       for (const line of range.getClientRects()) found.push({ element, line });
     }
     return found;
+  };
+
+  // A style of the reader's own; not as a tag, which the policy would stop.
+  const wear = (style) => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(style);
+    document.adoptedStyleSheets = [sheet];
   };
 
   const clippers = (element) => {
@@ -216,5 +238,5 @@ window.measure = (() => {
     return [document.body.innerText, styles.join("\n")];
   };
 
-  return { announced, follow, moves, order, room, shapes, shown, wentAround };
+  return { announced, axe, follow, keyboard, moves, order, room, shapes, shown, wear };
 })();

@@ -24,7 +24,7 @@ from tests.production import HOST, ORIGIN
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-# An address for each route of a page that has a variable part: "/article/<int:number>": "/article/1"
+# An address for each route with a variable part: "/article/<int:number>": "/article/1"
 EXAMPLES: Mapping[str, str] = {}
 NO_PAGES = ("/api/", "/static/", "/refused/")
 
@@ -106,8 +106,8 @@ class Visits:
         if HAS_LOGIN:
             yield "home-signed-in", partial(self._open, "/", is_open=False)
             yield "account-only-session", partial(self._open, "/account", is_open=False, agents=())
-            long = {"email": LONG_EMAIL, "agents": (LONG_AGENT, "", PHONE)}
-            yield "account-long-words", partial(self._open, "/account", is_open=False, **long)
+            many = {"email": LONG_EMAIL, "agents": (LONG_AGENT, "", PHONE)}
+            yield "account-long-words", partial(self._open, "/account", is_open=False, **many)
             yield "account-session-ended", partial(self._press, "End this session")
             yield "logged-out-just-now", partial(self._press, "Sign out")
         if "LOGIN_REGISTER" in config.SETTINGS:
