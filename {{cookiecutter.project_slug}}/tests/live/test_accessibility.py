@@ -48,7 +48,7 @@ SCHEMES: tuple[tuple[Literal["light", "dark"], str], ...] = (
     ("light", "Tab"),
     ("dark", "Shift+Tab"),
 )
-PICTURE_WIDTH, PICTURE_HEIGHT = 800, 600
+PICTURE_WIDTH, PICTURE_HEIGHT = 1200, 900
 TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 MOST_TABS = 40
 
