@@ -186,6 +186,17 @@ def test_no_page_is_forgotten(visits: Visits) -> None:
     assert there - rendered == set(), "no state in tests/live/visits.py shows these"
 
 
+def test_the_proxys_own_pages_are_for_everybody_too(visits: Visits) -> None:
+    left = [*LEFT_OUT, "css-orientation-lock"]  # looks for a style, and there is none
+    visits.page.goto(ORIGIN)
+    for path in (config.ROOT / "deploy").glob("*"):
+        for text in re.findall(r"<!doctype html>[^'`]*", path.read_text("utf-8")):
+            visits.page.set_content(text.replace("\\n", "\n"))
+            for scheme, _ in SCHEMES:
+                visits.page.emulate_media(color_scheme=scheme)
+                assert visits.page.evaluate("measure.axe", left) == []
+
+
 def test_axe_is_asked_what_it_knows(visits: Visits) -> None:
     visits.page.goto(ORIGIN)
     known = visits.page.evaluate("axe.getRules().map((rule) => rule.ruleId)")

@@ -111,7 +111,7 @@ class Visits:
             yield "account-session-ended", partial(self._press, "End this session")
             yield "logged-out-just-now", partial(self._press, "Sign out")
         if "LOGIN_REGISTER" in config.SETTINGS:
-            yield "login", partial(self._open, "/login")
+            yield "login-closed", partial(self._open, "/login")
             yield "login-for-more", partial(self._open, "/login", is_open=False)
         if "OIDC_ISSUER" in config.SETTINGS:
             yield "login-again", partial(self._open, "/login?again=yes")
