@@ -91,6 +91,15 @@ def answers(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Take pictures of the pages, in light and dark, for docs/pictures/."""
+    install_with_a_project(session, "test")
+    session.install("pillow>=13.0.0,<14")
+    project = str(Path(session.create_tmp()).absolute() / "shared")
+    session.run("python", "-m", "scripts.pictures", project, env=outside(session))
+
+
+@nox.session
 def postgresql(session: nox.Session) -> None:
     """Two workers and PostgreSQL: a throw-away server of Debian's runs the log-in's tests."""
     if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):

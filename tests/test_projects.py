@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import pictures
 from tests.checkout import CHOICES, PROVIDER
 from tests.combinations import COMBINATIONS, name_of, pairs, pairwise, wrong_files
 from tests.conftest import Project
@@ -127,10 +128,13 @@ IN_FRONT = [
 
 @pytest.mark.parametrize("proxy", IN_FRONT)
 def test_a_project_in_its_production_shape_is_attacked(
-    bake: Callable[..., Project], proxy: str
+    bake: Callable[..., Project], proxy: str, tmp_path: Path
 ) -> None:
-    live = ["tests/live"]
+    live = ["tests/live", *pictures.options(tmp_path)]
     if proxy != CHOICES["proxy"][0]:  # what does not meet the proxy meets the same bytes
         live = ["tests/live/test_deployment.py", "tests/live/test_production.py"]
     storage = "redis" if proxy in ("caddy", "cdn-nginx") else "memory"
     attacks_itself(bake(proxy=proxy, rate_limit_storage=storage), *live)
+    if any(tmp_path.iterdir()):  # with a browser
+        recorded = json.loads(pictures.SHOWN.read_text("utf-8"))
+        assert pictures.shown(tmp_path) == recorded, "old pictures: nox -s pictures"

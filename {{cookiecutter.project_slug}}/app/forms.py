@@ -3,6 +3,8 @@
 Flask-WTF also takes JSON, whose values may be of any shape where a field expects text (ASVS 2.2.1).
 """
 
+from collections.abc import Mapping, Sequence
+
 from flask import request
 from flask_wtf import FlaskForm
 from werkzeug.exceptions import UnsupportedMediaType
@@ -17,3 +19,11 @@ class Form(FlaskForm):  # type: ignore[misc]  # Flask-WTF ships no types
         if self.is_submitted() and request.mimetype not in TYPES:
             raise UnsupportedMediaType
         super().__init__(*args, **kwargs)
+
+    def validate(self, extra_validators: Mapping[str, Sequence[object]] | None = None) -> bool:
+        """Return whether all is well; if not, the page opens at the first field that is wrong."""
+        is_good: bool = super().validate(extra_validators)
+        wrong = next((field for field in self if field.errors), None)
+        if wrong is not None:
+            wrong.render_kw = {**(wrong.render_kw or {}), "autofocus": True}
+        return is_good

@@ -29,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--base-url", help="a deployment to attack instead of a stack on this machine")
     group.addoption("--http-url", help="its http port, if that is not 80")
     group.addoption("--ca-file", help="PEM file of who issued its certificate, if nobody known")
+    group = parser.getgroup("pictures")
+    group.addoption("--pictures", metavar="DIR", help="where to leave pictures of every page")
+    group.addoption("--pictured", metavar="NAMES", help="of these alone, with commas between")
 
 
 class Browser(FlaskClient):
