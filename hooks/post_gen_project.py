@@ -127,6 +127,11 @@ def ignore_secrets(path: str = ".gitignore") -> None:
             file.write("\n".join(["" if text.endswith("\n") or not text else "\n", *missing, ""]))
 
 
+def quoted(path: str, system: str = sys.platform) -> str:
+    """Return a path as the user's shell reads it; on Windows, PowerShell and cmd both do."""
+    return f'"{path}"' if system == "win32" else shlex.quote(path)
+
+
 def say(text: str) -> None:
     """Print it, even where a name cannot be encoded: a hook that fails undoes the project."""
     encoding = sys.stdout.encoding
@@ -144,7 +149,7 @@ def main(answers: Mapping[str, str]) -> None:
     ignore_secrets()
     runpy.run_path("app/env_file.py")["create"]()
     slug = answers["project_slug"]
-    say(NEXT.format(slug=slug, directory=shlex.quote(os.getcwd())))
+    say(NEXT.format(slug=slug, directory=quoted(os.getcwd())))
     if unwanted and not is_new:
         say("This project was here before, so nothing was removed. Your answers rule out:")
         say("\n".join(f"  {path}" for path in unwanted))
