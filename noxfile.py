@@ -1,6 +1,7 @@
 """What CI runs and what you run: lint, types, tests; the others by themselves."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def outside(session: nox.Session) -> dict[str, str]:
         # Compiled once for all the processes that the tests start, wherever the sources lie.
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPYCACHEPREFIX": str(Path(session.create_tmp()).absolute() / "bytecode"),
+        **({"PYTHONUTF8": "1"} if sys.platform == "win32" else {}),  # for the tests' own reading
         # Ruff judges nothing that lies in a directory called .nox, where nox puts TMPDIR.
         "TMPDIR": tempfile.gettempdir(),
     }

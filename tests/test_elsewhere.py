@@ -1,4 +1,4 @@
-"""What Windows and macOS would say to a checkout and to a project, as far as rules can tell here.
+"""What Windows and macOS would say to a checkout and to a project, as far as rules can tell.
 
 The repository's workflow runs the tests there.
 """
