@@ -5,6 +5,7 @@ The repository's workflow runs the tests there.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
 from hooks import post_gen_project as hook
 from hooks.pre_gen_project import DEVICES
-from tests.checkout import CHOICES, ROOT, tracked
-from tests.conftest import Project, said_by
+from tests.checkout import CHOICES, CLEAN, ROOT, tracked
+from tests.conftest import LONG_S, Project, said_by
 from tests.test_first_minutes import commands, uv_cache
 
 LONGEST = 260  # characters of a path on Windows, unless somebody allows more
@@ -129,18 +130,20 @@ def test_everything_can_be_installed(
 
 # -- What is run
 
+LIKE = ("--platform", "win32", "--python-version", "3.14")  # the newest is not on every machine
+
 
 @pytest.mark.windows
 @pytest.mark.parametrize("login", CHOICES["login"])
 def test_types_of_windows_do_not_object(bake: Callable[..., Project], login: str) -> None:
-    bake(login=login).run("mypy", "--strict", "--platform", "win32", ".")
+    bake(login=login).run("mypy", "--strict", *LIKE, ".")
 
 
 @pytest.mark.windows
 def test_types_of_windows_do_not_object_to_the_template() -> None:
     judged = ("hooks", "scripts", "tests", "noxfile.py")
     debian = "tests/(soak|test_postgresql).py"  # they need its PostgreSQL
-    mypy = [sys.executable, "-m", "mypy", "--platform", "win32", "--cache-dir", "/dev/null"]
+    mypy = [sys.executable, "-m", "mypy", *LIKE, "--cache-dir", "/dev/null"]
     subprocess.run([*mypy, "--exclude", debian, *judged], cwd=ROOT, check=True)
 
 
@@ -159,15 +162,43 @@ def test_a_project_is_tested_without_what_windows_lacks(
     baked = bake(login=login)
     link = tmp_path / "link"
     link.symlink_to(baked.path)  # macOS has one in every path below /tmp
-    project = Project(link, 0, "")
     (baked.path / "sitecustomize.py").write_text(WINDOWS)
     without = ("cacheprovider", "cookies", "hypothesispytest", "xdist")
-    options = ["-q", "-ra", *(f"-pno:{name}" for name in without)]
-    options += [f"--ignore=tests/live/test_{name}.py" for name in ("oidc", "store")]  # ask platform
+    suite = [sys.executable, "-m", "pytest", "-q", "-ra", *(f"-pno:{name}" for name in without)]
+    suite += [f"--ignore=tests/live/test_{name}.py" for name in ("oidc", "store")]  # ask platform
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # nor UTF-8
-    summary = project.run("pytest", *options, **ascii_alone)
+    env = {**CLEAN, "PYTHONPATH": str(link), **ascii_alone}
+    summary = said_by(*suite, cwd=link, env=env, timeout_s=3 * LONG_S)
     assert "gunicorn does not exist on Windows" in summary
     assert re.search(r"\d+ passed", summary.splitlines()[-1])
+
+
+# A network of its own, whose loopback has one address, as on macOS.
+ONE_ADDRESS = """\
+ip link set lo up
+ip address add 127.0.0.1/32 dev lo
+ip address delete 127.0.0.1/8 dev lo
+exec "$@"
+"""
+APART = ("unshare", "--map-root-user", "--net", "sh", "-ec", ONE_ADDRESS, "sh")
+
+
+@pytest.mark.windows
+@pytest.mark.parametrize("proxy", ["nginx", "cdn-nginx"])
+def test_a_project_is_attacked_where_loopback_has_one_address(
+    bake: Callable[..., Project], proxy: str
+) -> None:
+    if not shutil.which("ip") or subprocess.run([*APART, "true"], check=False).returncode:
+        pytest.skip("needs Linux, iproute2 and a network of its own")
+    project = bake(proxy=proxy, login="none").path
+    without = [f"-pno:{name}" for name in ("cacheprovider", "cookies", "hypothesispytest", "xdist")]
+    attack = [sys.executable, "-m", "pytest", "-q", "-ra", *without, "tests/live"]
+    attack += [f"--ignore=tests/live/test_{name}.py" for name in ("browser", "development")]
+    said = said_by(*APART, *attack, cwd=project, env={**os.environ, "PYTHONPATH": str(project)})
+    assert {
+        "nginx": "needs all of 127.0.0.0/8, which Linux has",
+        "cdn-nginx": "sudo ifconfig lo0 alias 127.1.0.1",
+    }[proxy] in said
 
 
 def test_every_file_is_opened_with_an_encoding(bake: Callable[..., Project]) -> None:
