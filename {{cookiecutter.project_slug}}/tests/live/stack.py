@@ -34,7 +34,7 @@ from app import config
 from app.outside.deployment import Deployment, is_of_this_machine
 from tests.servers import free_port, listening
 
-START_S = 30
+START_S = 60
 STOP_S = 40  # a little over gunicorn's graceful_timeout
 
 CDN_NETWORK, CDN_ADDRESS = "127.1.0.0/16", "127.1.0.1"
