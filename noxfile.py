@@ -1,6 +1,7 @@
 """What CI runs and what you run: lint, types, tests; the others by themselves."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -62,8 +63,9 @@ def ranges(session: nox.Session, end: str) -> None:
 
 @nox.session
 def windows(session: nox.Session) -> None:
-    """Judge by the types of Windows, and test projects without what it lacks."""
+    """Judge by the types and the packages of other systems, without what Windows lacks."""
     install_with_a_project(session, "types", "test")
+    session.install("uv")  # knows what could be installed there
     session.run("pytest", "-m", "windows", *session.posargs, env=outside(session))
 
 
@@ -139,6 +141,7 @@ def outside(session: nox.Session) -> dict[str, str]:
         # Compiled once for all the processes that the tests start, wherever the sources lie.
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPYCACHEPREFIX": str(Path(session.create_tmp()).absolute() / "bytecode"),
+        **({"PYTHONUTF8": "1"} if sys.platform == "win32" else {}),  # for the tests' own reading
         # Ruff judges nothing that lies in a directory called .nox, where nox puts TMPDIR.
         "TMPDIR": tempfile.gettempdir(),
     }

@@ -129,6 +129,11 @@ def ignore_secrets(path: str = ".gitignore") -> None:
             file.write("\n".join(["" if text.endswith("\n") or not text else "\n", *missing, ""]))
 
 
+def quoted(path: str, system: str = sys.platform) -> str:
+    """Return a path as the user's shell reads it; on Windows, PowerShell and cmd both do."""
+    return f'"{path}"' if system == "win32" else shlex.quote(path)
+
+
 def say(text: str) -> None:
     """Print it, even where a name cannot be encoded: a hook that fails undoes the project."""
     encoding = sys.stdout.encoding
@@ -150,7 +155,7 @@ def main(answers: Mapping[str, str]) -> None:
         say("\n".join([HERE_BEFORE, *(f"  {path}" for path in unwanted)]))
     if not shutil.which("uv"):
         say(NO_UV)
-    say(NEXT.format(directory=shlex.quote(os.getcwd())))
+    say(NEXT.format(directory=quoted(os.getcwd())))
 
 
 if __name__ == "__main__":

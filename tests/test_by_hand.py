@@ -53,6 +53,7 @@ def production(project: Project, *options: str) -> Iterator[dict[str, Any]]:
 def test_each_line_is_answered_as_it_says(
     bake: Callable[..., Project], login: str, proxy: str, typed: set[str]
 ) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     project = bake(login=login, proxy=proxy)
     section = (project.path / "README.md").read_text().split("## Call it\n")[1].split("\n## ")[0]
     first, *others = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)

@@ -209,7 +209,10 @@ def serves_its_page(stranger: Stranger, run: str, where: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix" or not shutil.which("curl"), reason="needs bash and curl")
 def test_the_first_hour_and_what_the_hook_says_next(
-    checkout: Path, tmp_path: Path, typed: set[str]
+    checkout: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    typed: set[str],
 ) -> None:
     here = shutil.copytree(checkout, tmp_path / "home" / checkout.name)
     stranger = Stranger(here.parent)

@@ -188,6 +188,7 @@ def installed(shop: Path, place: Path) -> None:
         (metadata / "entry_points.txt").write_text("\n".join(["[flask.commands]", *lines, ""]))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs links and a POSIX shell")
 def test_an_existing_app_is_attacked_as_a_new_one_is(
     checkout: Path, tmp_path: Path, typed: set[str]
 ) -> None:

@@ -16,6 +16,8 @@ import pytest
 from tests.checkout import CLEAN, TEMPLATE
 from tests.conftest import Project
 
+pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
+
 CONF = "deploy/nginx.conf"
 PROTO = "proxy_set_header X-Forwarded-Proto $scheme;"
 HOST = "proxy_set_header Host $http_host;"

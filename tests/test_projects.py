@@ -113,6 +113,7 @@ def test_a_project_passes_every_judge(
 
 
 def test_a_person_signs_in_at_a_provider(bake: Callable[..., Project]) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     directory = Path(os.environ.get("NODE_PACKAGES", "."))
     if not (directory / "node_modules" / "oidc-provider").exists():
         pytest.skip("needs the certified provider, which npm could not install")
@@ -130,6 +131,7 @@ IN_FRONT = [
 def test_a_project_in_its_production_shape_is_attacked(
     bake: Callable[..., Project], proxy: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     live = ["tests/live", *pictures.options(tmp_path)]
     if proxy != CHOICES["proxy"][0]:  # what does not meet the proxy meets the same bytes
         live = ["tests/live/test_deployment.py", "tests/live/test_production.py"]

@@ -68,6 +68,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def is_of_this_machine(address: str) -> bool:
+    """Return whether an IPv4 address can be sent from: macOS has one of 127.0.0.0/8, Linux all."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
 class TooOften(Exception):  # noqa: N818  it reads as a sentence where it is raised
     """The limit of this machine's address is spent, for longer than is worth waiting."""
 
@@ -182,7 +192,8 @@ class Deployment(NamedTuple):
         url = urlsplit(self.https)
         place = (url.hostname or "", url.port or 443)
         if self.is_on_loopback():
-            return None if ":" in self.address() else "127.0.0.2"
+            other = "127.0.0.2"
+            return other if ":" not in self.address() and is_of_this_machine(other) else None
         with suppress(OSError):
             for family in (socket.AF_INET6, socket.AF_INET):
                 for *_, address in socket.getaddrinfo(*place, family, socket.SOCK_STREAM):

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from app import config
-from app.outside.deployment import Deployment
+from app.outside.deployment import Deployment, is_of_this_machine
 from tests.servers import free_port, listening
 
-START_S = 30
+START_S = 60
 STOP_S = 40  # a little over gunicorn's graceful_timeout
 
 CDN_NETWORK, CDN_ADDRESS = "127.1.0.0/16", "127.1.0.1"
@@ -262,6 +262,8 @@ def running(
     settings, _ = config.read({})
     host = settings["TRUSTED_HOSTS"][0].removeprefix(".") if settings["TRUSTED_HOSTS"] else ""
     kind = topology()
+    if kind == "cdn-nginx" and not is_of_this_machine(CDN_ADDRESS):
+        raise Missing(f"the CDN needs an address: sudo ifconfig lo0 alias {CDN_ADDRESS}")
     with contextlib.ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="stack-")))
         certificate(directory, host or "localhost", "127.0.0.1")

@@ -21,7 +21,7 @@ import pytest
 
 from app import config
 from app.outside import probes
-from app.outside.deployment import Answer, Deployment, Headers, read
+from app.outside.deployment import Answer, Deployment, Headers, is_of_this_machine, read
 from app.outside.seen import NOT_SEEN
 from app.security.headers import FIXED
 from tests.live import slow
@@ -31,6 +31,11 @@ from tests.servers import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+# Each client is an address of its own.
+pytestmark = pytest.mark.skipif(
+    not is_of_this_machine("127.2.0.1"), reason="needs all of 127.0.0.0/8, which Linux has"
+)
 
 ANSWER_S = 20
 CLIENTS = 200
