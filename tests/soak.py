@@ -61,7 +61,7 @@ AFTER_S = 10  # how long after a fault its 503 may still be seen
 ANSWER_S = 40  # nginx gives gunicorn 35
 PAUSE_S, VISIT_EVERY_S = 0.1, 2  # what keeps load and servers at less than a core together
 SAMPLE_S = 5
-GROWTH, SLACK_MB, SLACK = 1.15, 6, 8
+GROWTH, SLACK_MB, SLACK = 0.05, 3, 8
 MOST_SHOWN, EXAMPLES = 300, 3
 GUNICORNS = "<html>\n  <head>\n    <title>"  # its own page, for what no application sees
 
@@ -338,8 +338,8 @@ def wait_for(is_so: Callable[[], bool], within_s: float = 60) -> None:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Site]:
-    """Bake a project and run all of its parts until the block ends."""
+def running(directory: Path, *, broken: bool) -> Iterator[Site]:
+    """Bake a project, `broken` or not, and run all of its parts until the block ends."""
     config = directory / "cookiecutter.json"
     config.write_text(
         json.dumps({"replay_dir": str(directory), "cookiecutters_dir": str(directory)})
@@ -351,6 +351,8 @@ def running(directory: Path) -> Iterator[Site]:
         output_dir=str(directory),
         config_file=str(config),
     )
+    if broken:
+        break_it(Path(made))
     with ExitStack() as cleanup:
         place = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="postgresql-"))
         database, store = Server(Path(place)), Store()
@@ -652,8 +654,8 @@ def watch(site: Site, samples: Samples, until: float) -> None:
                     samples[f"{process}: descriptors"].append((now, opened))
         for table, number in rows(site.database.url).items():
             samples[table].append((now, number))
-        if said := re.match(rb":(\d+)", site.store.say(b"DBSIZE\r\n")):
-            samples["keys in the store"].append((now, int(said[1])))
+        if said := re.search(rb"keys=(\d+),expires=(\d+)", site.store.say(b"INFO keyspace\r\n")):
+            samples["keys that stay in the store"].append((now, int(said[1]) - int(said[2])))
         time.sleep(SAMPLE_S)
 
 
@@ -697,11 +699,12 @@ def compared(samples: Samples) -> dict[str, list[float]]:
 
 
 def grown(samples: Samples) -> Iterator[str]:
-    """Yield a sentence for each series whose end is too far above its beginning."""
-    for name, (_, second, _, fourth) in compared(samples).items():
+    """Yield a sentence for each series that grows to the end: warming up comes to rest before."""
+    for name, (_, second, third, fourth) in compared(samples).items():
         slack = SLACK_MB if name.endswith("MB") else SLACK
-        if fourth > second * GROWTH + slack:
-            yield f"{name} grew from {second:.0f} to {fourth:.0f}"
+        rise = fourth - second
+        if rise > second * GROWTH + slack and fourth - third > rise / 4:
+            yield f"{name} grew from {second:.0f} by {third:.0f} to {fourth:.0f}"
 
 
 # -- What the logs say
@@ -731,6 +734,49 @@ def wrong_lines(log: Path) -> Iterator[tuple[str, str]]:
                 yield "log: what is no line of a server's", line.rstrip()
             elif found[1] in SEVERE or found[2] in SEVERE:
                 yield f"log: {found[1] or found[2]}", line
+
+
+# -- What proves that all this is noticed
+
+LEAK = """
+import random
+from flask import request
+
+LEAKED = []
+
+
+def init_app(app):
+    @app.after_request
+    def leak(response):
+        LEAKED.append(b"x" * 20_000)
+        if len(LEAKED) % 20 == 0:
+            LEAKED.append(open("/dev/null"))
+        if request.path != "/healthz" and random.random() < 0.002:
+            raise RuntimeError("broken")
+        return response
+"""
+BROKEN = {
+    "app/__init__.py": (
+        "    return app\n",
+        "    from . import broken\n    broken.init_app(app)\n    return app\n",
+    ),
+    "app/login/sessions.py": ("    forget_expired(user.id)\n", ""),
+}
+NOTICED = (
+    "MB grew",
+    "descriptors grew",
+    "rows of login_session grew",
+    "nginx: 500",
+    "log: Exception on",
+)
+
+
+def break_it(project: Path) -> None:
+    """Let a project lose memory, descriptors and rows, and fail now and then."""
+    (project / "app" / "broken.py").write_text(LEAK)
+    for name, (whole, broken) in BROKEN.items():
+        text = (project / name).read_text()
+        (project / name).write_text(text.replace(whole, broken))
 
 
 # -- All of it
@@ -771,10 +817,13 @@ def figures(journal: Journal, samples: Samples, minutes: float, number: int) -> 
     }
 
 
-def soak(minutes: float, number: int) -> dict[str, object]:
+def soak(minutes: float, number: int, *, broken: bool) -> dict[str, object]:
     """Run everything for so many minutes; return the figures."""
     journal, samples = Journal(), defaultdict[str, list[tuple[float, float]]](list)
-    with tempfile.TemporaryDirectory(prefix="soak-") as directory, running(Path(directory)) as site:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as directory,
+        running(Path(directory), broken=broken) as site,
+    ):
         begun = time.monotonic()
         until = begun + minutes * 60
         people = People(site, journal, until, number)
@@ -817,11 +866,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s soak --")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))  # noqa: S311
+    parser.add_argument("--broken", action="store_true", help="break the project, to be noticed")
     given_ = parser.parse_args()
-    found = soak(given_.minutes, given_.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # all that was started ends with it
+    found = soak(given_.minutes, given_.seed, broken=given_.broken)
     text = json.dumps(found, indent=2)
-    (FIGURES / f"{given_.minutes:g}-minutes.json").write_text(f"{text}\n")
+    name = "broken" if given_.broken else f"{given_.minutes:g}-minutes"
+    (FIGURES / f"{name}.json").write_text(f"{text}\n")
     print(text)
+    if given_.broken:
+        missed = [what for what in NOTICED if what not in str(found["findings"])]
+        sys.exit(f"Nobody noticed: {', '.join(missed)}" if missed else 0)
     sys.exit(1 if found["findings"] else 0)
 
 
