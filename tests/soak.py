@@ -51,7 +51,7 @@ SETTINGS = {
     "APP_RATELIMIT_DEFAULT": "1200 per minute",  # the greedy client alone gets there
     "APP_RATELIMIT_STRICT": "300 per minute",  # of one account, which is everybody's here
     "APP_LOGIN_ACCOUNT_LIMIT": "100 per hour",  # a right password spends nothing
-    "APP_LOGIN_SESSION_IDLE_S": "120",  # so that rows of sessions that nobody ended do go
+    "APP_LOGIN_SESSION_IDLE_S": "30",  # so that rows of sessions that nobody ended do go
     "GUNICORN_CMD_ARGS": "--max-requests 0",  # a worker lives until a reload: leaks would show
 }
 REFUSALS = {400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431}
@@ -704,7 +704,7 @@ def grown(samples: Samples) -> Iterator[str]:
         slack = SLACK_MB if name.endswith("MB") else SLACK
         rise = fourth - second
         if rise > second * GROWTH + slack and fourth - third > rise / 4:
-            yield f"{name} grew from {second:.0f} by {third:.0f} to {fourth:.0f}"
+            yield f"{name} grew: {second:.0f}, {third:.0f}, {fourth:.0f}"
 
 
 # -- What the logs say
@@ -729,7 +729,10 @@ def wrong_lines(log: Path) -> Iterator[tuple[str, str]]:
                 if "smuggled" in str(entry.get("path")):
                     yield "log: smuggled", line
                 if entry.get("level") == "ERROR" and entry["logger"] != "app.db":
-                    yield f"log: {entry['message']}", entry.get("traceback", "")[-MOST_SHOWN:]
+                    yield (
+                        f"log: {entry['message'].partition(' on ')[0]}",
+                        entry.get("traceback", "")[-MOST_SHOWN:],
+                    )
             elif not (found := OF_SERVERS.match(line)):
                 yield "log: what is no line of a server's", line.rstrip()
             elif found[1] in SEVERE or found[2] in SEVERE:
@@ -767,7 +770,7 @@ NOTICED = (
     "descriptors grew",
     "rows of login_session grew",
     "nginx: 500",
-    "log: Exception on",
+    "log: Exception",
 )
 
 
@@ -811,7 +814,7 @@ def figures(journal: Journal, samples: Samples, minutes: float, number: int) -> 
             name: [round(value, 1) for value in found] for name, found in compared(samples).items()
         },
         "findings": {
-            what: {"times": len(examples), "such as": examples[:EXAMPLES]}
+            what: {"times": len(examples), "such as": [*filter(None, examples)][:EXAMPLES]}
             for what, examples in journal.findings.items()
         },
     }
