@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import os
+import platform
 import random
 import re
 import resource
@@ -28,6 +29,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -120,7 +122,7 @@ class Journal:
         if answer is None:
             self.finds(f"{kind}: no answer", f"{asked}, {time.monotonic() - begun:.1f} s")
             return
-        part = "" if asked.startswith("GET /readyz") else "database"
+        part = "" if "/readyz" in asked else "database"
         is_excused = answer.status == 503 and self.explains(part, begun)
         if answer.status not in EXPECTED and not is_excused:
             self.finds(f"{kind}: {answer.status}", asked)
@@ -214,7 +216,8 @@ def requests(rules: Sequence[str]) -> st.SearchStrategy[tuple[Asked, bool]]:
 def malformed(chance: random.Random, host: str, of_proxy: str) -> bytes:
     """Return bytes that are no request, or two at once, or one that never ends."""
     own = f"Host: {host}\r\n{of_proxy}"
-    smuggled = f"GET /smuggled HTTP/1.1\r\n{own}\r\n"
+    is_changed = chance.random() < 0.3  # and then a second request may be one that was asked for
+    smuggled = f"GET /{'second' if is_changed else 'smuggled'} HTTP/1.1\r\n{own}\r\n"
     post = f"POST /contact HTTP/1.1\r\n{own}"
     coded = f"{post}Transfer-Encoding:"
     text = chance.choice(
@@ -250,7 +253,7 @@ def malformed(chance: random.Random, host: str, of_proxy: str) -> bytes:
             "",
         )
     ).encode("latin-1")
-    if chance.random() < 0.3:  # and whatever else goes wrong on the way
+    if is_changed:  # whatever else goes wrong on the way
         changed = bytearray(text or b"\x16\x03\x01")
         for _ in range(chance.randrange(1, 6)):
             changed[chance.randrange(len(changed))] = chance.randrange(256)
@@ -799,6 +802,10 @@ def figures(journal: Journal, samples: Samples, minutes: float, number: int) -> 
     return {
         "minutes": minutes,
         "seed": number,
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "cores of the machine": os.cpu_count(),
+        "load of the machine": round(os.getloadavg()[2], 1),
         "cores": round(sum(use.ru_utime + use.ru_stime for use in used) / minutes / 60, 2),
         "requests": sum(n for (kind, _), n in journal.answers.items() if kind != "visits"),
         "answers": counted,
