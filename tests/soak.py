@@ -32,7 +32,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from app.outside.deployment import Answer, Deployment, read
@@ -45,7 +45,7 @@ from tests.checkout import CLEAN, ROOT
 from tests.test_mistakes import free_port
 from tests.test_postgresql import Server
 
-FIGURES = ROOT / ".soak"
+FIGURES, PAGE = ROOT / ".soak", ROOT / "docs" / "soak.md"
 ANSWERS = {"login": "password", "rate_limit_storage": "redis", "proxy": "nginx"}
 EMAIL, EVERYBODYS, PASSWORD = "ada@example.com", "eve@example.com", "seven quiet lanterns"
 SETTINGS = {
@@ -871,13 +871,65 @@ def soak(minutes: float, number: int, *, broken: bool) -> dict[str, object]:
     return figures(journal, samples, minutes, number)
 
 
+def table(*lines: Sequence[object]) -> str:
+    """Return a table in Markdown; the first line has the titles."""
+    drawn = [f"| {' | '.join(map(str, line))} |" for line in (lines[0], ["---"] * len(lines[0]))]
+    return "\n".join([*drawn, *(f"| {' | '.join(map(str, line))} |" for line in lines[1:])])
+
+
+def findings(found: dict[str, Any]) -> str:
+    """Return the findings of a run as a list."""
+    times = {what: finding["times"] for what, finding in found["findings"].items()}
+    return "\n".join(f"- {what}: {n}" for what, n in times.items()) or "Nothing was found."
+
+
+def page() -> None:
+    """Write what the last hour and the last broken run have found below the mark of the page."""
+    hour, broken = (
+        json.loads((FIGURES / f"{name}.json").read_text()) for name in ("60-minutes", "broken")
+    )
+    answers = [
+        (kind, f"{sum(by.values()):,}", ", ".join(f"{status}: {n:,}" for status, n in by.items()))
+        for kind, by in hour["answers"].items()
+    ]
+    faults = [(kind, *figures.values()) for kind, figures in hour["faults"].items()]
+    grows = [
+        (re.sub(r" \d+:", ":", name), second, fourth)
+        for name, (_, second, _, fourth) in hour["medians of quarters"].items()
+    ]
+    machine = (
+        f"{hour['day']}, Python {hour['python']}, {hour['cores of the machine']} cores shared with "
+        f"others (load {hour['load of the machine']}), of which all of it used {hour['cores']}: "
+        f"{hour['requests']:,} requests in {hour['minutes']:g} minutes, seed {hour['seed']}."
+    )
+    parts = (
+        machine,
+        findings(hour),
+        "### Answers",
+        table(("who", "requests", "answers by status"), *answers),
+        "### Faults",
+        table(("fault", "times", "ready again after seconds, median", "at most"), *faults),
+        "### What may not grow",
+        table(("medians", "second quarter", "last quarter"), *grows),
+        f"## What is found in a broken project\n\n`nox -s soak -- --broken --minutes "
+        f"{broken['minutes']:g} --seed {broken['seed']}`",
+        findings(broken),
+    )
+    above, mark, _ = PAGE.read_text().partition("<!-- nox -s soak -- --page -->\n")
+    PAGE.write_text(f"{above}{mark}\n" + "\n\n".join(parts) + "\n")
+
+
 def main() -> None:
     """Run it, keep the figures, and end with 1 if there is a finding."""
     parser = argparse.ArgumentParser(prog="nox -s soak --")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))  # noqa: S311
     parser.add_argument("--broken", action="store_true", help="break the project, to be noticed")
+    parser.add_argument("--page", action="store_true", help="write docs/soak.md, and run nothing")
     given_ = parser.parse_args()
+    if given_.page:
+        page()
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # all that was started ends with it
     found = soak(given_.minutes, given_.seed, broken=given_.broken)
     text = json.dumps(found, indent=2)
