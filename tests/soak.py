@@ -877,46 +877,46 @@ def table(*lines: Sequence[object]) -> str:
     return "\n".join([*drawn, *(f"| {' | '.join(map(str, line))} |" for line in lines[1:])])
 
 
-def findings(found: dict[str, Any]) -> str:
-    """Return the findings of a run as a list."""
-    times = {what: finding["times"] for what, finding in found["findings"].items()}
-    return "\n".join(f"- {what}: {n}" for what, n in times.items()) or "Nothing was found."
-
-
 def page() -> None:
-    """Write what the last hour and the last broken run have found below the mark of the page."""
-    hour, broken = (
-        json.loads((FIGURES / f"{name}.json").read_text()) for name in ("60-minutes", "broken")
-    )
+    """Write the runs that were kept, the longest with all of its figures, below the page's mark."""
+    kept = [json.loads(path.read_text()) for path in FIGURES.glob("*-minutes.json")]
+    longest, *others = sorted(kept, key=lambda run: -run["minutes"])
+    broken = json.loads((FIGURES / "broken.json").read_text())
     answers = [
         (kind, f"{sum(by.values()):,}", ", ".join(f"{status}: {n:,}" for status, n in by.items()))
-        for kind, by in hour["answers"].items()
+        for kind, by in longest["answers"].items()
     ]
-    faults = [(kind, *figures.values()) for kind, figures in hour["faults"].items()]
+    faults = [(kind, *figures.values()) for kind, figures in longest["faults"].items()]
     grows = [
         (re.sub(r" \d+:", ":", name), second, fourth)
-        for name, (_, second, _, fourth) in hour["medians of quarters"].items()
+        for name, (_, second, _, fourth) in longest["medians of quarters"].items()
     ]
-    machine = (
-        f"{hour['day']}, Python {hour['python']}, {hour['cores of the machine']} cores shared with "
-        f"others (load {hour['load of the machine']}), of which all of it used {hour['cores']}: "
-        f"{hour['requests']:,} requests in {hour['minutes']:g} minutes, seed {hour['seed']}."
-    )
-    parts = (
-        machine,
-        findings(hour),
+    parts = [
+        told(longest),
         "### Answers",
         table(("who", "requests", "answers by status"), *answers),
         "### Faults",
         table(("fault", "times", "ready again after seconds, median", "at most"), *faults),
         "### What may not grow",
         table(("medians", "second quarter", "last quarter"), *grows),
-        f"## What is found in a broken project\n\n`nox -s soak -- --broken --minutes "
-        f"{broken['minutes']:g} --seed {broken['seed']}`",
-        findings(broken),
-    )
+        *map(told, others),
+        told(broken, "--broken "),
+    ]
     above, mark, _ = PAGE.read_text().partition("<!-- nox -s soak -- --page -->\n")
     PAGE.write_text(f"{above}{mark}\n" + "\n\n".join(parts) + "\n")
+
+
+def told(run: dict[str, Any], how: str = "") -> str:
+    """Return where a run was made, and what it found."""
+    found = [f"- {what}: {finding['times']}" for what, finding in run["findings"].items()]
+    lines = [
+        f"## `nox -s soak -- {how}--minutes {run['minutes']:g} --seed {run['seed']}`\n",
+        f"{run['day']}, Python {run['python']}, {run['cores of the machine']} cores shared with "
+        f"others (load {run['load of the machine']}): {run['requests']:,} requests; "
+        f"load and servers together took {run['cores']} of a core.\n",
+        *(["It found:\n", *found] if found else ["It found nothing."]),
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
