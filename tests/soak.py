@@ -50,7 +50,7 @@ ANSWERS = {"login": "password", "rate_limit_storage": "redis", "proxy": "nginx"}
 EMAIL, EVERYBODYS, PASSWORD = "ada@example.com", "eve@example.com", "seven quiet lanterns"
 SETTINGS = {
     "WEB_CONCURRENCY": "2",
-    "APP_RATELIMIT_DEFAULT": "900 per minute",  # the greedy client alone gets there
+    "APP_RATELIMIT_DEFAULT": "600 per minute",  # the greedy client alone gets there
     "APP_RATELIMIT_STRICT": "300 per minute",  # of one account, which is everybody's here
     "APP_LOGIN_ACCOUNT_LIMIT": "100 per hour",  # a right password spends nothing
     "APP_LOGIN_SESSION_IDLE_S": "30",  # so that rows of sessions that nobody ended do go
