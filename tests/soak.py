@@ -28,6 +28,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -63,6 +64,7 @@ AFTER_S = 10  # how long after a fault its 503 may still be seen
 ANSWER_S = 40  # nginx gives gunicorn 35
 PAUSE_S, VISIT_EVERY_S = 0.1, 2  # what keeps load and servers at less than a core together
 SAMPLE_S = 5
+CROWD = 48  # three times as many as there are threads
 GROWTH, SLACK_MB, SLACK = 0.05, 3, 8
 MOST_SHOWN, EXAMPLES = 300, 3
 GUNICORNS = "<html>\n  <head>\n    <title>"  # its own page, for what no application sees
@@ -377,7 +379,7 @@ def running(directory: Path, *, broken: bool) -> Iterator[Site]:
             cwd=made,
             env=variables,
             stdout=subprocess.PIPE,
-            stderr=log.open("wb"),
+            stderr=log.open("ab"),  # nginx opens it once more: each has to write at its end
             text=True,
         )
         cleanup.callback(stack.wait, 60)
@@ -488,6 +490,12 @@ class People:
             self.visit(source, stays=number == 0)
             time.sleep(VISIT_EVERY_S)
 
+    def crowd(self) -> None:
+        """Sign in all at once: each thread keeps the 20 MB that its first hash took."""
+        with ThreadPoolExecutor(CROWD) as visitors:
+            for number in range(2 * CROWD):
+                visitors.submit(self.visit, f"127.4.0.{number + 1}", stays=True)
+
     def visit(self, source: str, *, stays: bool) -> None:
         """Make one visit; stop at the first step that fails, and say so unless it is explained.
 
@@ -589,8 +597,9 @@ def cookie_of(answer: Answer) -> str:
 # -- What goes wrong
 
 
-def hurt(site: Site, journal: Journal, until: float, number: int, reloads_until: float) -> None:
+def hurt(people: People, reloads_until: float) -> None:
     """Hurt a part, mend it, leave time to recover, until the time is up; then all is whole."""
+    site, journal, until, number = people.site, people.journal, people.until, people.seed
     chance = random.Random(number)  # noqa: S311  repeatable
     store, database = site.store, site.database
     faults: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
@@ -605,10 +614,14 @@ def hurt(site: Site, journal: Journal, until: float, number: int, reloads_until:
         ),
     }
     reloads = {f"{name} reloaded": lambda n=name: reload(site, n) for name in ("gunicorn", "nginx")}
+    is_warm = False
     while time.monotonic() < until - 45:
         time.sleep(chance.uniform(5, 25))
-        may_reload = time.monotonic() < reloads_until and chance.random() < 0.25
-        kind = chance.choice([*reloads] if may_reload else [*faults])
+        may_reload = time.monotonic() < reloads_until
+        if not may_reload and not is_warm:
+            people.crowd()
+            is_warm = True
+        kind = chance.choice([*reloads] if may_reload and chance.random() < 0.25 else [*faults])
         hurts, mends = faults.get(kind) or (reloads[kind], lambda: None)
         journal.begin(kind)
         hurts()
@@ -846,7 +859,7 @@ def soak(minutes: float, number: int, *, broken: bool) -> dict[str, object]:
             people.vandal,
             lambda: watch(site, samples, until),
             # Later no worker is replaced, so that what grows slowly shows.
-            lambda: hurt(site, journal, until, number, begun + minutes * 20),
+            lambda: hurt(people, begun + minutes * 20),
         ]
 
         def guarded(task: Callable[[], object]) -> None:
