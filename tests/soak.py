@@ -913,7 +913,7 @@ def page() -> None:
         "### What may not grow",
         table(("medians", "second quarter", "last quarter"), *grows),
         *map(told, others),
-        told(broken, "--broken "),
+        told(broken, "A broken project: "),
     ]
     above, mark, _ = PAGE.read_text().partition("<!-- nox -s soak -- --page -->\n")
     PAGE.write_text(f"{above}{mark}\n" + "\n\n".join(parts) + "\n")
@@ -923,7 +923,7 @@ def told(run: dict[str, Any], how: str = "") -> str:
     """Return where a run was made, and what it found."""
     found = [f"- {what}: {finding['times']}" for what, finding in run["findings"].items()]
     lines = [
-        f"## `nox -s soak -- {how}--minutes {run['minutes']:g} --seed {run['seed']}`\n",
+        f"## {how}{run['minutes']:g} minutes, seed {run['seed']}\n",
         f"{run['day']}, Python {run['python']}, {run['cores of the machine']} cores shared with "
         f"others (load {run['load of the machine']}): {run['requests']:,} requests; "
         f"load and servers together took {run['cores']} of a core.\n",
