@@ -11,9 +11,12 @@ import argparse
 import importlib.util
 import itertools
 import json
+import math
 import os
+import platform
 import random
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -25,10 +28,12 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from app.outside.deployment import Answer, Deployment, read
@@ -41,35 +46,37 @@ from tests.checkout import CLEAN, ROOT
 from tests.test_mistakes import free_port
 from tests.test_postgresql import Server
 
-FIGURES = ROOT / ".soak"
+FIGURES, PAGE = ROOT / ".soak", ROOT / "docs" / "soak.md"
 ANSWERS = {"login": "password", "rate_limit_storage": "redis", "proxy": "nginx"}
-EMAIL, PASSWORD = "ada@example.com", "seven quiet lanterns"
+EMAIL, EVERYBODYS, PASSWORD = "ada@example.com", "eve@example.com", "seven quiet lanterns"
 SETTINGS = {
     "WEB_CONCURRENCY": "2",
-    "APP_RATELIMIT_DEFAULT": "1200 per minute",  # the greedy client alone gets there
-    "APP_RATELIMIT_STRICT": "60 per minute",
+    "APP_RATELIMIT_DEFAULT": "600 per minute",  # the greedy client alone gets there
+    "APP_RATELIMIT_STRICT": "300 per minute",  # of one account, which is everybody's here
     "APP_LOGIN_ACCOUNT_LIMIT": "100 per hour",  # a right password spends nothing
-    "APP_LOGIN_SESSION_IDLE_S": "120",  # so that rows of sessions that nobody ended do go
+    "APP_LOGIN_SESSION_IDLE_S": "30",  # so that rows of sessions that nobody ended do go
     "GUNICORN_CMD_ARGS": "--max-requests 0",  # a worker lives until a reload: leaks would show
 }
 REFUSALS = {400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431}
 EXPECTED = {200, 204, 206, 303, 304, 308} | REFUSALS
-OF_A_SERVER = {501, 505}  # nginx and gunicorn, to what is not HTTP or not theirs
+OF_A_SERVER = {417, 501, 505}  # nginx and gunicorn, to what is not HTTP or not theirs
 AFTER_S = 10  # how long after a fault its 503 may still be seen
 ANSWER_S = 40  # nginx gives gunicorn 35
+PAUSE_S, VISIT_EVERY_S = 0.1, 2  # what keeps load and servers at less than a core together
 SAMPLE_S = 5
-WARM_S = 120  # of a process's life are not compared
-GROWTH, SLACK_MB, SLACK = 1.15, 6, 8
+CROWD = 48  # three times as many as there are threads
+GROWTH, SLACK_MB, SLACK = 0.05, 3, 8
 MOST_SHOWN, EXAMPLES = 300, 3
 GUNICORNS = "<html>\n  <head>\n    <title>"  # its own page, for what no application sees
 
 
 class Fault(NamedTuple):
-    """What was done to a part, and from when until when."""
+    """What was done to a part, from when until when, and how long it took to be ready again."""
 
     kind: str
     begun: float
     ended: float
+    ready_s: float | None
 
 
 class Journal:
@@ -80,7 +87,6 @@ class Journal:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.faults: list[Fault] = []
         self.findings: dict[str, list[str]] = {}
-        self.recovered_s: list[float] = []
         self._at_fault: dict[str, float] = {}
 
     def begin(self, kind: str) -> None:
@@ -88,19 +94,19 @@ class Journal:
         with self._lock:
             self._at_fault[kind] = time.monotonic()
 
-    def end(self, kind: str) -> None:
-        """Note that it is whole again."""
+    def end(self, kind: str, ready_s: float | None) -> None:
+        """Note that it is whole again, and in how many seconds it was."""
         with self._lock:
-            self.faults.append(Fault(kind, self._at_fault.pop(kind), time.monotonic()))
+            self.faults.append(Fault(kind, self._at_fault.pop(kind), time.monotonic(), ready_s))
 
-    def explains(self, part: str, begun: float, ended: float) -> bool:
-        """Return whether the part was hurt at some time of a request, or shortly before."""
+    def explains(self, part: str, begun: float) -> bool:
+        """Return whether the part was hurt at some time since then, or shortly before."""
         with self._lock:
-            hurt = [*self.faults, *(Fault(kind, at, ended) for kind, at in self._at_fault.items())]
-        return any(
-            fault.kind.startswith(part) and fault.begun <= ended and begun <= fault.ended + AFTER_S
-            for fault in hurt
-        )
+            hurt = any(kind.startswith(part) for kind in self._at_fault)
+            return hurt or any(
+                fault.kind.startswith(part) and begun <= fault.ended + AFTER_S
+                for fault in self.faults
+            )
 
     def count(self, kind: str, status: str) -> None:
         """Count an answer."""
@@ -114,15 +120,12 @@ class Journal:
 
     def judge(self, kind: str, asked: str, begun: float, answer: Answer | None) -> None:
         """Count an answer to a request that is HTTP, and say what is wrong with it."""
-        ended = time.monotonic()
         self.count(kind, str(answer.status) if answer else "none")
         if answer is None:
-            if not self.explains("", begun, ended):
-                self.finds(f"{kind}: no answer", asked)
+            self.finds(f"{kind}: no answer", f"{asked}, {time.monotonic() - begun:.1f} s")
             return
-        is_excused = answer.status == 503 and self.explains("database", begun, ended)
-        if asked.startswith("GET /readyz") and self.explains("", begun, ended):
-            is_excused |= answer.status == 503
+        part = "" if "/readyz" in asked else "database"
+        is_excused = answer.status == 503 and self.explains(part, begun)
         if answer.status not in EXPECTED and not is_excused:
             self.finds(f"{kind}: {answer.status}", asked)
         missing = [name for name in FIXED if not answer.get(name)]
@@ -212,10 +215,11 @@ def requests(rules: Sequence[str]) -> st.SearchStrategy[tuple[Asked, bool]]:
     return st.tuples(asked, st.booleans())
 
 
-def malformed(chance: random.Random, host: str) -> bytes:
+def malformed(chance: random.Random, host: str, of_proxy: str) -> bytes:
     """Return bytes that are no request, or two at once, or one that never ends."""
-    own = f"Host: {host}\r\n"
-    smuggled = f"GET /smuggled HTTP/1.1\r\n{own}\r\n"
+    own = f"Host: {host}\r\n{of_proxy}"
+    is_changed = chance.random() < 0.3  # and then a second request may be one that was asked for
+    smuggled = f"GET /{'second' if is_changed else 'smuggled'} HTTP/1.1\r\n{own}\r\n"
     post = f"POST /contact HTTP/1.1\r\n{own}"
     coded = f"{post}Transfer-Encoding:"
     text = chance.choice(
@@ -251,7 +255,7 @@ def malformed(chance: random.Random, host: str) -> bytes:
             "",
         )
     ).encode("latin-1")
-    if chance.random() < 0.3:  # and whatever else goes wrong on the way
+    if is_changed:  # whatever else goes wrong on the way
         changed = bytearray(text or b"\x16\x03\x01")
         for _ in range(chance.randrange(1, 6)):
             changed[chance.randrange(len(changed))] = chance.randrange(256)
@@ -273,14 +277,13 @@ class Site(NamedTuple):
     database: Server
     store: "Store"
 
-    def processes(self, name: str) -> list[int]:
+    def processes(self, name: str) -> dict[str, int]:
         """Return the ids of the stack's processes of that name, the first of them first."""
-        found, parents = [], {self.stack.pid}
-        for _ in range(2):
-            children = [pid for pid in pids() if parent_of(pid) in parents]
-            found += [pid for pid in children if name in command_of(pid)]
-            parents = set(children)
-        return found
+        for first in children(self.stack.pid):
+            if name in command_of(first):
+                workers = {f"{name}, worker {pid}": pid for pid in children(first)}
+                return {f"{name}, first process": first, **workers}
+        return {}
 
 
 class Store:
@@ -306,22 +309,21 @@ class Store:
             return there.recv(100)
         return b""
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
     def end(self, number: signal.Signals) -> None:
         """End it with a signal, and wait until it has gone."""
-        self.process.send_signal(number)
+        self.send(number)
         self.process.wait(20)
 
 
-def pids() -> list[int]:
-    """Return the id of every process."""
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
-
-
-def parent_of(pid: int) -> int:
-    """Return the id of a process's parent; 0 if it has gone."""
+def children(pid: int) -> list[int]:
+    """Return the ids of what a process has started; nothing if it has gone."""
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def command_of(pid: int) -> str:
@@ -341,8 +343,8 @@ def wait_for(is_so: Callable[[], bool], within_s: float = 60) -> None:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Site]:
-    """Bake a project and run all of its parts until the block ends."""
+def running(directory: Path, *, broken: bool) -> Iterator[Site]:
+    """Bake a project, `broken` or not, and run all of its parts until the block ends."""
     config = directory / "cookiecutter.json"
     config.write_text(
         json.dumps({"replay_dir": str(directory), "cookiecutters_dir": str(directory)})
@@ -354,6 +356,8 @@ def running(directory: Path) -> Iterator[Site]:
         output_dir=str(directory),
         config_file=str(config),
     )
+    if broken:
+        break_it(Path(made))
     with ExitStack() as cleanup:
         place = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="postgresql-"))
         database, store = Server(Path(place)), Store()
@@ -368,13 +372,14 @@ def running(directory: Path) -> Iterator[Site]:
             "DATABASE_URL": database.url,
             "APP_RATELIMIT_STORAGE_URI": f"redis://127.0.0.1:{store.port}",
         }
+        users = [f"--user={email}:{PASSWORD}" for email in (EMAIL, EVERYBODYS)]
         log = directory / "log"
         stack = subprocess.Popen(
-            [sys.executable, "-m", "tests.live.stack", f"--user={EMAIL}:{PASSWORD}"],
+            [sys.executable, "-m", "tests.live.stack", *users],
             cwd=made,
             env=variables,
             stdout=subprocess.PIPE,
-            stderr=log.open("wb"),
+            stderr=log.open("ab"),  # nginx opens it once more: each has to write at its end
             text=True,
         )
         cleanup.callback(stack.wait, 60)
@@ -443,13 +448,9 @@ class People:
         payload = self.site.deployment.request(asked.method, asked.path, headers, asked.body)
         begun = time.monotonic()
         answer = self.exchange(payload, asked.method, direct=direct, source=source)
-        # gunicorn closes on a body that nobody reads; in production nginx has read it before.
-        if answer or not direct or len(asked.body) < 10_000:
-            named = ", ".join(name for name, _ in headers)  # a cookie is nobody's business
-            shown = f"{asked.method} {asked.path[:80]} with {named} and {len(asked.body)} bytes"
-            self.journal.judge(kind, shown, begun, answer)
-        else:
-            self.journal.count(kind, "closed")
+        named = ", ".join(name for name, _ in headers)  # a cookie is nobody's business
+        shown = f"{asked.method} {asked.path[:80]} with {named} and {len(asked.body)} bytes"
+        self.journal.judge(kind, shown, begun, answer)
         return answer
 
     def anybody(self, number: int, *, direct: bool) -> None:
@@ -475,6 +476,7 @@ class People:
                 headers += [("Origin", f"https://{self.site.deployment.host}")]
                 asked = asked._replace(headers=headers)
             self.send(kind, asked, direct=direct)
+            time.sleep(PAUSE_S)
 
         for turn in itertools.count():
             if self.is_over():
@@ -486,10 +488,19 @@ class People:
         source = f"127.2.0.{number + 1}"
         while not self.is_over():
             self.visit(source, stays=number == 0)
-            time.sleep(0.2)
+            time.sleep(VISIT_EVERY_S)
+
+    def crowd(self) -> None:
+        """Sign in all at once: each thread keeps the 20 MB that its first hash took."""
+        with ThreadPoolExecutor(CROWD) as visitors:
+            for number in range(2 * CROWD):
+                visitors.submit(self.visit, f"127.4.0.{number + 1}", stays=True)
 
     def visit(self, source: str, *, stays: bool) -> None:
-        """Make one visit; stop at the first step that fails, and say so if nothing explains it."""
+        """Make one visit; stop at the first step that fails, and say so unless it is explained.
+
+        `stays`: the session is everybody's, who may end it.
+        """
         begun = time.monotonic()
         origin = ("Origin", f"https://{self.site.deployment.host}")
         cookie, token = "", ""
@@ -508,7 +519,8 @@ class People:
         try:
             answer = step("GET", "/api/auth/session", 200)
             cookie, token = cookie_of(answer), json.loads(answer.text)["csrf_token"]
-            account = json.dumps({"email": EMAIL, "password": PASSWORD}).encode()
+            email = EVERYBODYS if stays else EMAIL
+            account = json.dumps({"email": email, "password": PASSWORD}).encode()
             answer = step("POST", "/api/auth/session", 200, account, "application/json")
             cookie, token = cookie_of(answer), json.loads(answer.text)["csrf_token"]
             if stays:
@@ -518,12 +530,12 @@ class People:
             form = {"name": "Ada", "email": EMAIL, "message": "Hello.", "csrf_token": token}
             step("POST", "/contact", 303, urlencode(form).encode(), TYPES[0])
             step("POST", "/api/ping", 200, b'{"message": "here"}', "application/json")
-            if not stays:  # the others leave their session to expire now and then
+            if not stays:
                 step("DELETE", "/api/auth/session", 200)
             self.journal.count("visits", "whole")
         except (LookupError, ValueError) as error:
             self.journal.count("visits", "broken")
-            if not self.journal.explains("", begun, time.monotonic()) and not stays:
+            if not stays and not self.journal.explains("database", begun):
                 self.journal.finds("people: a visit ended", str(error))
 
     def greedy(self) -> None:
@@ -537,8 +549,10 @@ class People:
         chance = random.Random(self.seed)  # noqa: S311  repeatable
         deployment = self.site.deployment
         while not self.is_over():
-            payload = malformed(chance, deployment.host)
             port, begun = chance.choice(("https", "http", "tls", "app")), time.monotonic()
+            # Without its word for the scheme, the application refuses before it reads.
+            of_proxy = "X-Forwarded-Proto: https\r\n" if port == "app" else ""
+            payload = malformed(chance, deployment.host, of_proxy)
             said = b""
             with suppress(OSError, ssl.SSLError), ExitStack() as cleanup:
                 source = self.address()
@@ -560,7 +574,7 @@ class People:
             statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
             self.journal.count(kind, str(statuses[0]) if statuses else "closed")
             for status in set(statuses) - EXPECTED - OF_A_SERVER:
-                if not (status == 503 and self.journal.explains("", begun, time.monotonic())):
+                if not (status == 503 and self.journal.explains("database", begun)):
                     self.journal.finds(f"{kind}: {status}", repr(payload))
 
 
@@ -583,48 +597,49 @@ def cookie_of(answer: Answer) -> str:
 # -- What goes wrong
 
 
-def hurt(site: Site, journal: Journal, until: float, number: int, reloads_until: float) -> None:
+def hurt(people: People, reloads_until: float) -> None:
     """Hurt a part, mend it, leave time to recover, until the time is up; then all is whole."""
+    site, journal, until, number = people.site, people.journal, people.until, people.seed
     chance = random.Random(number)  # noqa: S311  repeatable
-    kinds = ["store killed", "store stopped", "store frozen"]
-    kinds += ["database stopped", "database crashed", "database frozen"]
-    while time.monotonic() < until - 30:
+    store, database = site.store, site.database
+    faults: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "store killed": (lambda: store.end(signal.SIGKILL), store.start),
+        "store stopped": (lambda: store.end(signal.SIGTERM), store.start),
+        "store frozen": (lambda: store.send(signal.SIGSTOP), lambda: store.send(signal.SIGCONT)),
+        "database stopped": (database.stop, database.start),
+        "database crashed": (lambda: database.stop(signal.SIGQUIT), database.start),
+        "database frozen": (
+            lambda: database.send(signal.SIGSTOP),
+            lambda: database.send(signal.SIGCONT),
+        ),
+    }
+    reloads = {f"{name} reloaded": lambda n=name: reload(site, n) for name in ("gunicorn", "nginx")}
+    is_warm = False
+    while time.monotonic() < until - 45:
         time.sleep(chance.uniform(5, 25))
-        kind = chance.choice(kinds)
-        if time.monotonic() < reloads_until and chance.random() < 0.15:
-            kind = chance.choice(("reload of gunicorn", "reload of nginx"))
-        away_s = chance.uniform(0.5, 8)
+        may_reload = time.monotonic() < reloads_until
+        if not may_reload and not is_warm:
+            people.crowd()
+            is_warm = True
+        kind = chance.choice([*reloads] if may_reload and chance.random() < 0.25 else [*faults])
+        hurts, mends = faults.get(kind) or (reloads[kind], lambda: None)
         journal.begin(kind)
-        part, _, how = kind.partition(" ")
-        if part == "store":
-            if how == "frozen":
-                site.store.process.send_signal(signal.SIGSTOP)
-                time.sleep(away_s)
-                site.store.process.send_signal(signal.SIGCONT)
-            else:
-                site.store.end(signal.SIGKILL if how == "killed" else signal.SIGTERM)
-                time.sleep(away_s)
-                site.store.start()
-        elif part == "database":
-            if how == "frozen":
-                site.database.send(signal.SIGSTOP)
-                time.sleep(away_s)
-                site.database.send(signal.SIGCONT)
-            else:
-                site.database.stop(signal.SIGQUIT if how == "crashed" else signal.SIGINT)
-                time.sleep(away_s)
-                site.database.start()
+        hurts()
+        time.sleep(chance.uniform(0.5, 8))
+        mending = time.monotonic()
+        mends()
+        try:
+            wait_for(lambda: is_ready(site))
+        except TimeoutError:
+            journal.end(kind, None)
+            journal.finds(f"{kind}: not ready a minute after it was mended")
         else:
-            for pid in site.processes(kind.rpartition(" ")[2])[:1]:
-                os.kill(pid, signal.SIGHUP)
-            time.sleep(3)
-        mended = time.monotonic()
-        journal.end(kind)
-        with suppress(TimeoutError):
-            wait_for(lambda: is_ready(site), AFTER_S)
-            journal.recovered_s.append(time.monotonic() - mended)
-            continue
-        journal.finds(f"{kind}: not ready {AFTER_S} s after it was mended")
+            journal.end(kind, time.monotonic() - mending)
+
+
+def reload(site: Site, name: str) -> None:
+    """Let a server read its configuration again."""
+    os.kill(next(iter(site.processes(name).values())), signal.SIGHUP)
 
 
 def is_ready(site: Site) -> bool:
@@ -647,16 +662,16 @@ def watch(site: Site, samples: Samples, until: float) -> None:
     while time.monotonic() < until:
         now = time.monotonic()
         for name in ("gunicorn", "nginx"):
-            for pid in site.processes(name):
+            for process, pid in site.processes(name).items():
                 with suppress(OSError):
-                    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                    _, pages, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
                     opened = len(os.listdir(f"/proc/{pid}/fd"))
-                    samples[f"{name} {pid} MB"].append((now, pages * 4096 / 1e6))
-                    samples[f"{name} {pid} descriptors"].append((now, opened))
+                    samples[f"{process}: MB"].append((now, (pages - shared) * 4096 / 1e6))
+                    samples[f"{process}: descriptors"].append((now, opened))
         for table, number in rows(site.database.url).items():
             samples[table].append((now, number))
-        if said := re.match(rb":(\d+)", site.store.say(b"DBSIZE\r\n")):
-            samples["keys in the store"].append((now, int(said[1])))
+        if said := re.search(rb"keys=(\d+),expires=(\d+)", site.store.say(b"INFO keyspace\r\n")):
+            samples["keys that stay in the store"].append((now, int(said[1]) - int(said[2])))
         time.sleep(SAMPLE_S)
 
 
@@ -680,45 +695,107 @@ def rows(url: str) -> dict[str, int]:
     return {}
 
 
-def quarters(series: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the medians of the second and the last quarter, after warming up; None if too few."""
-    values = [value for at, value in series if at >= series[0][0] + WARM_S]
-    quarter = len(values) // 4
-    if quarter < 5:
-        return None
-    return statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:])
+def quarters(series: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the medians of the four quarters of a series; nothing if it is short."""
+    size = len(series) // 4
+    if size < 5:
+        return []
+    values = [value for _, value in series]
+    return [statistics.median(values[size * n : size * (n + 1)]) for n in range(4)]
+
+
+def compared(samples: Samples) -> dict[str, list[float]]:
+    """Return the quarters of each series that lasted; of a worker that was replaced there are few.
+
+    What the first of them has is warming up.
+    """
+    last = max(series[-1][0] for series in samples.values())
+    lasted = {name: series for name, series in samples.items() if series[-1][0] > last - 60}
+    return {name: found for name, series in lasted.items() if (found := quarters(series))}
 
 
 def grown(samples: Samples) -> Iterator[str]:
-    """Yield a sentence for each series whose end is too far above its beginning."""
-    for name, series in samples.items():
+    """Yield a sentence for each series that grows to the end: warming up comes to rest before."""
+    for name, (_, second, third, fourth) in compared(samples).items():
         slack = SLACK_MB if name.endswith("MB") else SLACK
-        if (found := quarters(series)) and found[1] > found[0] * GROWTH + slack:
-            yield f"{name} grew from {found[0]:.0f} to {found[1]:.0f}"
+        rise = fourth - second
+        if rise > second * GROWTH + slack and fourth - third > rise / 4:
+            yield f"{name} grew: {second:.0f}, {third:.0f}, {fourth:.0f}"
 
 
 # -- What the logs say
 
 OF_SERVERS = re.compile(
-    r"\[\d{4}-\d\d-\d\d [\d:]+ [+-]\d{4}\] \[\d+\] \[[A-Z]+\]"  # gunicorn's own
-    r"|\d{4}/\d\d/\d\d [\d:]+ \[\w+\] "  # nginx's
+    r"\[\d{4}-\d\d-\d\d [\d:]+ [+-]\d{4}\] \[\d+\] \[([A-Z]+)\]"  # gunicorn's own
+    r"|\d{4}/\d\d/\d\d [\d:]+ \[(\w+)\] "  # nginx's
 )
+SEVERE = ("ERROR", "CRITICAL", "crit", "alert", "emerg")
 
 
 def wrong_lines(log: Path) -> Iterator[tuple[str, str]]:
-    """Yield what no line may be, and the line: half of one, a traceback, a smuggled request."""
+    """Yield what no line may be, and the line: half of one, an error, a smuggled request."""
     with log.open(errors="replace") as lines:
-        for line in lines:
+        for line in filter(str.strip, lines):
             if line.startswith("{"):
                 try:
                     entry = json.loads(line)
                 except ValueError:
                     yield "log: half a line", line
                     continue
-                if entry.get("event") == "request" and "smuggled" in str(entry.get("path")):
+                if "smuggled" in str(entry.get("path")):
                     yield "log: smuggled", line
-            elif line.strip() and not OF_SERVERS.match(line):
+                if entry.get("level") == "ERROR" and entry["logger"] != "app.db":
+                    yield (
+                        f"log: {entry['message'].partition(' on ')[0]}",
+                        entry.get("traceback", "")[-MOST_SHOWN:],
+                    )
+            elif not (found := OF_SERVERS.match(line)):
                 yield "log: what is no line of a server's", line.rstrip()
+            elif found[1] in SEVERE or found[2] in SEVERE:
+                yield f"log: {found[1] or found[2]}", line
+
+
+# -- What proves that all this is noticed
+
+LEAK = """
+import random
+from flask import request
+
+LEAKED = []
+
+
+def init_app(app):
+    @app.after_request
+    def leak(response):
+        LEAKED.append(b"x" * 20_000)
+        if len(LEAKED) % 20 == 0:
+            LEAKED.append(open("/dev/null"))
+        if request.path != "/healthz" and random.random() < 0.002:
+            raise RuntimeError("broken")
+        return response
+"""
+BROKEN = {
+    "app/__init__.py": (
+        "    return app\n",
+        "    from . import broken\n    broken.init_app(app)\n    return app\n",
+    ),
+    "app/login/sessions.py": ("    forget_expired(user.id)\n", ""),
+}
+NOTICED = (
+    "MB grew",
+    "descriptors grew",
+    "rows of login_session grew",
+    "nginx: 500",
+    "log: Exception",
+)
+
+
+def break_it(project: Path) -> None:
+    """Let a project lose memory, descriptors and rows, and fail now and then."""
+    (project / "app" / "broken.py").write_text(LEAK)
+    for name, (whole, broken) in BROKEN.items():
+        text = (project / name).read_text()
+        (project / name).write_text(text.replace(whole, broken))
 
 
 # -- All of it
@@ -731,34 +808,45 @@ def figures(journal: Journal, samples: Samples, minutes: float, number: int) -> 
         kind: {status: n for (of, status), n in sorted(journal.answers.items()) if of == kind}
         for kind in kinds
     }
-    compared = {name: quarters(series) for name, series in samples.items()}
-    recovered = sorted(journal.recovered_s)
+    recovered: dict[str, list[float]] = defaultdict(list)
+    for fault in journal.faults:
+        recovered[fault.kind].append(fault.ready_s if fault.ready_s is not None else math.inf)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
         "minutes": minutes,
         "seed": number,
-        "requests": sum(journal.answers.values()),
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "cores of the machine": os.cpu_count(),
+        "load of the machine": round(os.getloadavg()[2], 1),
+        "cores": round(sum(use.ru_utime + use.ru_stime for use in used) / minutes / 60, 2),
+        "requests": sum(n for (kind, _), n in journal.answers.items() if kind != "visits"),
         "answers": counted,
-        "faults": Counter(fault.kind for fault in journal.faults),
-        "ready again, s": {
-            "median": round(statistics.median(recovered), 1),
-            "longest": round(recovered[-1], 1),
-        }
-        if recovered
-        else {},
-        "second and last quarter": {
-            name: [round(value, 1) for value in found] for name, found in compared.items() if found
+        "faults": {
+            kind: {
+                "times": len(seconds),
+                "ready again after s, median": round(statistics.median(seconds), 1),
+                "longest": round(max(seconds), 1),
+            }
+            for kind, seconds in sorted(recovered.items())
+        },
+        "medians of quarters": {
+            name: [round(value, 1) for value in found] for name, found in compared(samples).items()
         },
         "findings": {
-            what: {"times": len(examples), "such as": examples[:EXAMPLES]}
+            what: {"times": len(examples), "such as": [*filter(None, examples)][:EXAMPLES]}
             for what, examples in journal.findings.items()
         },
     }
 
 
-def soak(minutes: float, number: int) -> dict[str, object]:
+def soak(minutes: float, number: int, *, broken: bool) -> dict[str, object]:
     """Run everything for so many minutes; return the figures."""
     journal, samples = Journal(), defaultdict[str, list[tuple[float, float]]](list)
-    with tempfile.TemporaryDirectory(prefix="soak-") as directory, running(Path(directory)) as site:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as directory,
+        running(Path(directory), broken=broken) as site,
+    ):
         begun = time.monotonic()
         until = begun + minutes * 60
         people = People(site, journal, until, number)
@@ -770,8 +858,8 @@ def soak(minutes: float, number: int) -> dict[str, object]:
             people.greedy,
             people.vandal,
             lambda: watch(site, samples, until),
-            # In the last third no worker is replaced, so that what grows slowly shows.
-            lambda: hurt(site, journal, until, number, begun + minutes * 40),
+            # Later no worker is replaced, so that what grows slowly shows.
+            lambda: hurt(people, begun + minutes * 20),
         ]
 
         def guarded(task: Callable[[], object]) -> None:
@@ -791,7 +879,57 @@ def soak(minutes: float, number: int) -> dict[str, object]:
             journal.finds(what, line)
     for what in grown(samples):
         journal.finds(what)
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{minutes:g}-minutes-samples.json").write_text(json.dumps(samples))
     return figures(journal, samples, minutes, number)
+
+
+def table(*lines: Sequence[object]) -> str:
+    """Return a table in Markdown; the first line has the titles."""
+    drawn = [f"| {' | '.join(map(str, line))} |" for line in (lines[0], ["---"] * len(lines[0]))]
+    return "\n".join([*drawn, *(f"| {' | '.join(map(str, line))} |" for line in lines[1:])])
+
+
+def page() -> None:
+    """Write the runs that were kept, the longest with all of its figures, below the page's mark."""
+    kept = [json.loads(path.read_text()) for path in FIGURES.glob("*-minutes.json")]
+    longest, *others = sorted(kept, key=lambda run: -run["minutes"])
+    broken = json.loads((FIGURES / "broken.json").read_text())
+    answers = [
+        (kind, f"{sum(by.values()):,}", ", ".join(f"{status}: {n:,}" for status, n in by.items()))
+        for kind, by in longest["answers"].items()
+    ]
+    faults = [(kind, *figures.values()) for kind, figures in longest["faults"].items()]
+    grows = [
+        (re.sub(r" \d+:", ":", name), second, fourth)
+        for name, (_, second, _, fourth) in longest["medians of quarters"].items()
+    ]
+    parts = [
+        told(longest),
+        "### Answers",
+        table(("who", "requests", "answers by status"), *answers),
+        "### Faults",
+        table(("fault", "times", "ready again after seconds, median", "at most"), *faults),
+        "### What may not grow",
+        table(("medians", "second quarter", "last quarter"), *grows),
+        *map(told, others),
+        told(broken, "A broken project: "),
+    ]
+    above, mark, _ = PAGE.read_text().partition("<!-- nox -s soak -- --page -->\n")
+    PAGE.write_text(f"{above}{mark}\n" + "\n\n".join(parts) + "\n")
+
+
+def told(run: dict[str, Any], how: str = "") -> str:
+    """Return where a run was made, and what it found."""
+    found = [f"- {what}: {finding['times']}" for what, finding in run["findings"].items()]
+    lines = [
+        f"## {how}{run['minutes']:g} minutes, seed {run['seed']}\n",
+        f"{run['day']}, Python {run['python']}, {run['cores of the machine']} cores shared with "
+        f"others (load {run['load of the machine']}): {run['requests']:,} requests; "
+        f"load and servers together took {run['cores']} of a core.\n",
+        *(["It found:\n", *found] if found else ["It found nothing."]),
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -799,12 +937,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s soak --")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))  # noqa: S311
+    parser.add_argument("--broken", action="store_true", help="break the project, to be noticed")
+    parser.add_argument("--page", action="store_true", help="write docs/soak.md, and run nothing")
     given_ = parser.parse_args()
-    found = soak(given_.minutes, given_.seed)
+    if given_.page:
+        page()
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # all that was started ends with it
+    found = soak(given_.minutes, given_.seed, broken=given_.broken)
     text = json.dumps(found, indent=2)
-    FIGURES.mkdir(exist_ok=True)
-    (FIGURES / f"{given_.minutes:g}-minutes.json").write_text(f"{text}\n")
+    name = "broken" if given_.broken else f"{given_.minutes:g}-minutes"
+    (FIGURES / f"{name}.json").write_text(f"{text}\n")
     print(text)
+    if given_.broken:
+        missed = [what for what in NOTICED if what not in str(found["findings"])]
+        sys.exit(f"Nobody noticed: {', '.join(missed)}" if missed else 0)
     sys.exit(1 if found["findings"] else 0)
 
 

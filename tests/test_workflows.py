@@ -87,6 +87,13 @@ def test_every_python_end_and_system_has_a_job() -> None:
         assert f'requires-python = ">={pythons[0]}"' in text
 
 
+def test_an_hour_of_load_is_for_the_schedule_alone() -> None:
+    job = workflow(ROOT)["jobs"]["soak"]
+    assert job["if"] == "github.event_name == 'schedule'"
+    said = [step["run"] for step in job["steps"] if "nox -" in step.get("run", "")]
+    assert said == ["nox -s soak -- --broken --minutes 5", "nox -R -s soak"]
+
+
 def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
     assert uses(root)
     assert [use for use in uses(root) if not PINNED.match(use)] == []
@@ -98,7 +105,7 @@ def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
         assert parsed["concurrency"]["cancel-in-progress"] is (path.stem == "ci")
         for name, job in parsed["jobs"].items():
             assert job["permissions"] == WRITES.get(name, {"contents": "read"})
-            assert job["timeout-minutes"] <= 60
+            assert job["timeout-minutes"] <= (90 if name == "soak" else 60)
             (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
             assert checkout["with"]["persist-credentials"] is False
             said = "\n".join(step.get("run", "") for step in job["steps"])

@@ -4,6 +4,12 @@ https://gunicorn.org/reference/settings/
 """
 
 import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.http.errors import ParseException
 
 from app import checks, create_app
 from app.problem import Problem, Refusal
@@ -56,9 +62,33 @@ max_requests_jitter = max_requests // 10
 accesslog = "-"
 logger_class = "app.access_log.AccessLog"
 
+UNREAD_S = 2  # as long as gunicorn lingers over what it reads itself
+most_unread = 2 * settings["MAX_CONTENT_LENGTH"]  # bytes; a proxy lets a little over the one pass
+
 
 def on_starting(_server: object) -> None:
     """Refuse in the first process, once, before a worker is made or a socket opened."""
     if wrong := [problem for problem in problems if problem.level == "error"]:
         raise Refusal(wrong)
     create_app()  # it may refuse for what no setting shows, such as a database
+
+
+def post_request(
+    _worker: object, _request: object, environ: Mapping[str, Any], _answer: object
+) -> None:
+    """Read what nobody has read of a body that was refused, for a moment.
+
+    gunicorn closes after 64 KiB of it: a proxy that is still sending sees its connection broken,
+    and answers 503 in the place of our refusal (RFC 9112, 9.6).
+    """
+    if not (connection := environ.get("gunicorn.socket")):
+        return  # there was no request
+    usual_s, until, left = connection.gettimeout(), time.monotonic() + UNREAD_S, most_unread
+    with suppress(OSError, ParseException):
+        while left > 0 and (rest_s := until - time.monotonic()) > 0:
+            connection.settimeout(rest_s)
+            if not (read := len(environ["wsgi.input"].read(min(left, 65_536)))):
+                break
+            left -= read
+    with suppress(OSError):  # it has been closed
+        connection.settimeout(usual_s)

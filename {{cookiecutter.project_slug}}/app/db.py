@@ -9,7 +9,7 @@ import inspect
 import logging
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +48,7 @@ FORMAT = {
 }
 BUSY_MS = 5_000  # how long a writer waits for another
 CONNECT_S = 5
+Teardown = Callable[[BaseException | None], None]
 GONE = (OperationalError, InterfaceError, PoolTimeoutError)
 
 
@@ -85,7 +86,7 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     # Its other half closes asynchronous sessions, in an event loop of its own for every request.
     closing = app.teardown_appcontext_funcs
-    closing[:] = [close for close in closing if not inspect.iscoroutinefunction(close)]
+    closing[:] = [_kept(close) for close in closing if not inspect.iscoroutinefunction(close)]
     alembic.init_app(app)
     for error in GONE:
         app.register_error_handler(error, _unavailable)
@@ -206,6 +207,21 @@ def _schema_problem() -> Problem | None:
             "Type: uv run flask db upgrade",
         )
     return None
+
+
+def _kept(close: Callable[[BaseException | None], object]) -> Teardown:
+    """Return a teardown function that takes no answer away when the database has just gone.
+
+    What ends a transaction that nothing is left of fails outside of every error handler.
+    """
+
+    def closed(error: BaseException | None) -> None:
+        try:
+            close(error)
+        except GONE as gone:
+            logging.getLogger(__name__).error("The database went as a request ended", exc_info=gone)
+
+    return closed
 
 
 def _unavailable(error: Exception) -> Response:

@@ -90,6 +90,42 @@ def test_where_a_request_ends_is_no_matter_of_opinion(port: int, lengths: tuple[
     assert answered.count(b"HTTP/1.1 ") == 1
 
 
+CHUNKS = ("zz\r\n", "-5\r\n", "5\r\nabcdefg\r\n0\r\n\r\n", "0\r\nno trailer\r\n\r\n")
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("path", ["/contact", "/api/ping", "/csp-report"])
+def test_what_is_no_chunk_is_the_clients_mistake(port: int, path: str, chunk: str) -> None:
+    own = (f"Host: {HOST}", "X-Forwarded-Proto: https", f"Origin: https://{HOST}")
+    request = "\r\n".join([f"POST {path} HTTP/1.1", *own, "Transfer-Encoding: chunked", "", chunk])
+    with socket.create_connection(("127.0.0.1", port), WAIT_S) as connection:
+        connection.sendall(request.encode())
+        answered = connection.recv(65_536)
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in answered
+
+
+@pytest.mark.parametrize("length", [900_000, 1_048_576])
+def test_a_refusal_outlives_the_body_that_nobody_read(port: int, length: int) -> None:
+    own = (f"Host: {HOST}", "X-Forwarded-Proto: https", "Connection: close")
+    head = "\r\n".join(["POST / HTTP/1.1", *own, f"Content-Length: {length}", "", ""])
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # nothing waits in it
+        connection.settimeout(WAIT_S)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(head.encode() + b"x" * length)  # ConnectionResetError: it was closed
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 4")
+
+
+def test_a_body_that_never_comes_holds_nobody_up(port: int) -> None:
+    own = (f"Host: {HOST}", "X-Forwarded-Proto: https", "Connection: close")
+    head = "\r\n".join(["POST / HTTP/1.1", *own, "Content-Length: 900000", "", ""])
+    with socket.create_connection(("127.0.0.1", port), WAIT_S) as connection:
+        connection.sendall(head.encode())
+        while connection.recv(65_536):  # TimeoutError: it still waits
+            pass
+
+
 @pytest.fixture
 def configuration(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Return a function that reads gunicorn.conf.py as gunicorn does, with these variables."""

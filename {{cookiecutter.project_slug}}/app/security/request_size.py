@@ -7,7 +7,7 @@ The bounds are Flask's own; this asks for the form early, so that an oversized o
 from collections.abc import Iterator
 
 from flask import Config, Flask, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..problem import Problem
 
@@ -46,7 +46,12 @@ def _refuse_oversized() -> None:
     if is_chunked:
         # A chunked body does not say how long it is, and Werkzeug cuts it at its bound in silence.
         request.max_content_length = most_bytes + 1
-        length = len(request.get_data())
+        try:
+            length = len(request.get_data())
+        except HTTPException:
+            raise
+        except Exception as error:  # each server has its own for what is no chunk
+            raise BadRequest from error
     if length > most_bytes:
         raise RequestEntityTooLarge
     if request.mimetype in (URLENCODED, "multipart/form-data"):

@@ -141,6 +141,15 @@ def check_own_headers(answer: Answer) -> None:
     assert not re.search(r"\d", answer.get("Server"))
 
 
+def test_a_refusal_arrives_while_the_body_is_still_sent(stack: Stack) -> None:
+    def refused(source: str) -> int:
+        body = b"x" * 900_000  # nobody reads it: there is no such method
+        return stack.deployment.ask("POST", "/", (), body, source=source).status
+
+    with ThreadPoolExecutor(4) as clients:
+        assert set(clients.map(refused, itertools.islice(CLIENT, 80))) == {405}
+
+
 def test_static_files_are_served_by_the_proxy(stack: Stack) -> None:
     ours = ("style.css", "icon.svg")
     for name, kind in zip(ours, ("text/css", "image/svg+xml"), strict=True):

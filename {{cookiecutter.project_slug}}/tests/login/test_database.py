@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, delete, insert, inspect, make_url, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import create_engine, delete, event, insert, inspect, make_url, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app import create_app
 from app import db as database
@@ -230,6 +230,19 @@ def test_a_database_that_is_gone_is_503_and_no_more(
     assert app.test_client().get("/").status_code == 200  # who is not signed in is not asked for
     app.extensions.pop("readyz")
     assert client.get("/readyz").text == "limit storage: ok\ndatabase: down\n"
+
+
+def test_a_database_that_goes_as_a_request_ends_takes_no_answer_away(
+    app: Flask, ada: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_connection: object) -> None:
+        raise OperationalError("ROLLBACK", None, ConnectionError())
+
+    client = signed_in(app)
+    with app.app_context():
+        event.listen(db.engine, "rollback", gone)
+    assert client.get("/account").status_code == 200
+    assert "The database went as a request ended" in caplog.text
 
 
 def test_no_request_starts_an_event_loop(app: Flask) -> None:
