@@ -98,8 +98,8 @@ def test_production_starts_with_no_schema_but_its_own(url: str) -> None:
         start(url)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="gunicorn does not exist on Windows")
 def test_gunicorn_refuses_once_and_ends(url: str) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     bind = f"127.0.0.1:{free_port()}"
     variables = {**VARIABLES, "DATABASE_URL": url}
     status, said = run("gunicorn", "--bind", bind, variables=variables)
