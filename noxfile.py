@@ -33,7 +33,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the repository; those of projects are judged baked."""
-    install_with_a_project(session, "types", "test")
+    install_with_a_project(session, "types", "test", "mutants")
     cache = {**CLEAN, "MYPY_CACHE_DIR": str(Path(session.create_tmp()).absolute() / "mypy")}
     session.run("mypy", env=cache)
 
@@ -83,6 +83,14 @@ def matrix(session: nox.Session) -> None:
     install_with_a_project(session, "test")
     variables = {**outside(session), **packages(session)}
     session.run("python", "-m", "tests.matrix", *session.posargs, env=variables)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Make every small mistake once and see a test notice; nox -s mutants -- -k csrf for some."""
+    install_with_a_project(session, "test", "mutants")
+    path = {"PYTHONPATH": str(Path(TEMPLATE).absolute())}
+    session.run("python", "-m", "tests.mutants", *session.posargs, env={**outside(session), **path})
 
 
 @nox.session
