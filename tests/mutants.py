@@ -8,6 +8,8 @@ What no test notices stands in survivors.toml, each with the reason.
 """
 
 import argparse
+import ast
+import gc
 import hashlib
 import json
 import os
@@ -22,6 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
@@ -37,8 +40,9 @@ from tests.mutations import Mutant, mutants
 
 KEPT = ROOT / ".mutants"
 SURVIVORS = ROOT / "tests" / "survivors.toml"
-OPTIONS = ("-x", "-q", "--no-header", "-pno:cacheprovider", "-pno:xdist", "-oaddopts=")
-OPTIONS += ("-Wignore::pytest.PytestAssertRewriteWarning",)  # what was imported before is no test
+# Who notices is enough; what a failure says costs more than most tests.
+OPTIONS = ("-x", "-q", "--no-header", "--tb=no", "--assert=plain", "-oaddopts=")
+OPTIONS += ("-pno:cacheprovider", "-pno:xdist")
 IMPORTED = ""  # the context of lines that run in no test
 IMPORT, TOO_LONG, NOBODY = "the import", "the clock", ""  # who else notices, or that nobody does
 SPARE_S, LONGEST_S = 30, 1_200
@@ -57,18 +61,18 @@ class Court(NamedTuple):
 # Whoever is asked thousands of times has to be quick. What these notice, a quicker one has to, too.
 SLOW = "^tests/(live/|test_(commands|development|gunicorn)|login/test_database)|slow_pattern"
 SECURITY, LOGIN = ("app/config.py", "app/security/*.py"), ("app/login/*.py",)
-UNUSED = ("-pno:hypothesispytest", "-pno:cookies")
 COURTS = {
     court.name: court
     for court in (
-        Court("none", SECURITY, ("tests",), SLOW, UNUSED),
-        Court("password", (*SECURITY, *LOGIN), ("tests",), SLOW, UNUSED),
-        Court("oidc", LOGIN, ("tests",), SLOW, UNUSED),
+        Court("none", SECURITY, ("tests",), SLOW),
+        Court("password", (*SECURITY, *LOGIN), ("tests",), SLOW),
+        Court("oidc", LOGIN, ("tests",), SLOW),
         Court(
             "template",
             ("hooks/*.py",),
             tuple(f"tests/test_{name}.py" for name in ("answers", "secrets", "sources", "template")),
             "refuses_what_is_wrong|starts_once_it_has_a_key|named_in_every_way",
+            ("-ppytest_cookies.plugin",),
         ),
     )
 }
@@ -201,7 +205,8 @@ class Judging:
 
     def noted(self, status: int) -> str:
         """Return who noticed: a test, or Python, that could not even import the module."""
-        return self.noticed_by or (NOBODY if status == pytest.ExitCode.OK else IMPORT)
+        silent = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        return self.noticed_by or (NOBODY if status in silent else IMPORT)
 
 
 def run(root: Path, court: Court, *paths: str, plugin: Any) -> Any:  # noqa: ANN401
@@ -215,6 +220,7 @@ def run(root: Path, court: Court, *paths: str, plugin: Any) -> Any:  # noqa: ANN
     path = [str(root), str(root / "{{cookiecutter.project_slug}}")]
     os.environ.clear()
     os.environ.update({**CLEAN, "PYTHONPATH": os.pathsep.join(path)})
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.path[:] = [*path, *(name for name in sys.path if name not in ("", str(ROOT)))]
     for name in list(sys.modules):
         if name.partition(".")[0] in ("app", "hooks", "tests"):
@@ -271,11 +277,11 @@ class Judge:
             if name.partition(".")[0] not in ("app", "hooks", "tests", "conftest", "__main__"):
                 with suppress(Exception):
                     import_module(name)
+        gc.freeze()
 
     @classmethod
     def judge(cls, case: Case) -> str:
         """Return who notices, with the court."""
-        noticed_by = NOBODY
         for place, name in enumerate(case.courts):
             root = cls.masters / f"{os.getpid()}" / name
             if not root.exists():
@@ -289,23 +295,31 @@ class Judge:
             source.write_text(case.mutant.text, encoding="utf-8")
             stamp = 1_000_000_000 + int(time.monotonic() * 100)  # so that no other one's bytecode is run
             os.utime(source, (stamp, stamp))
-            timeout_s = SPARE_S + 5 * sum(cls.baselines[name].spent[test] for test in asked)
+            # Mostly the first file has one who notices; the others need not be imported.
+            likely = asked[0].partition("::")[0]
+            near = [test for test in asked if test.startswith(f"{likely}::")]
             try:
-                noticed_by = forked(
-                    root,
-                    COURTS[name],
-                    *dict.fromkeys(test.partition("::")[0] for test in asked),
-                    plugin=lambda: Judging(asked),  # noqa: B023
-                    timeout_s=timeout_s,
-                )
+                for tests in (near, [test for test in asked if test not in near]):
+                    if tests and (noticed_by := cls.noticed_by(root, COURTS[name], tests)):
+                        return f"{name} {noticed_by}"
             finally:
                 source.write_bytes(before)
                 os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-            if noticed_by is None:
-                raise RuntimeError(root.with_suffix(".said").read_text())
-            if noticed_by:
-                return f"{name} {noticed_by}"
         return NOBODY
+
+    @classmethod
+    def noticed_by(cls, root: Path, court: Court, tests: list[str]) -> str:
+        """Return which of the tests notices, asked in their order."""
+        noted = forked(
+            root,
+            court,
+            *dict.fromkeys(test.partition("::")[0] for test in tests),
+            plugin=lambda: Judging(tests),
+            timeout_s=SPARE_S + 5 * sum(cls.baselines[court.name].spent[test] for test in tests),
+        )
+        if noted is None:
+            raise RuntimeError(root.with_suffix(".said").read_text())
+        return str(noted)
 
 
 def watched(root: Path, court: Court) -> Baseline:
@@ -348,6 +362,26 @@ def innocent(root: Path, court: Court) -> Case:
     return Case(path.relative_to(root).as_posix(), mutant, (court.name,))
 
 
+@lru_cache
+def tests_in(path: Path) -> dict[str, str]:
+    """Return the source of each function of a file of tests, with its decorators."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    lines = text.splitlines()
+    return {
+        node.name: "\n".join(
+            lines[min((d.lineno for d in node.decorator_list), default=node.lineno) - 1 : node.end_lineno]
+        )
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def source_of(root: Path, nodeid: str) -> str:
+    """Return the source of a test, or nothing if it has gone."""
+    path, _, name = nodeid.partition("::")
+    return tests_in(root / path).get(name, "")
+
+
 class Verdicts:
     """Who noticed which mutant, in a file."""
 
@@ -365,12 +399,11 @@ class Verdicts:
 
     def seen(self, case: Case, noticed_by: str) -> str:
         """Return a digest of the tests that have to be the same for the verdict to count."""
-        court, _, test = noticed_by.partition(" ")
-        if not noticed_by:
-            roots = [self.masters / name for name in case.courts]
-            files = [path for root in roots for path in sorted(root.glob("tests/**/*.py"))]
-        else:
-            files = [self.masters / court / test.partition("::")[0]] if "::" in test else []
+        if noticed_by:
+            court, _, test = noticed_by.partition(" ")
+            return self.digest(source_of(self.masters / court, test) if "::" in test else "")
+        roots = [self.masters / name for name in case.courts]
+        files = [path for root in roots for path in sorted(root.glob("tests/**/*.py"))]
         return self.digest(*(path.read_text("utf-8") for path in files))
 
     def digest(self, *texts: str) -> str:

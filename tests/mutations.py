@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import libcst as cst
+from libcst.matchers import Assign, Call, Name, matches
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
 
@@ -95,6 +96,13 @@ def _for_people(node: cst.CSTNode) -> bool:
     return isinstance(node.func, cst.Attribute) and node.func.attr.value in LOGGED
 
 
+def _for_mypy(node: cst.CSTNode) -> bool:
+    """Return whether a statement is one for the types alone."""
+    if isinstance(node, cst.If):
+        return matches(node.test, Name("TYPE_CHECKING"))
+    return matches(node, Assign(value=Call(func=Name("TypeVar"))))
+
+
 class _Places(cst.CSTVisitor):
     """Every node that may be changed, with the lines of its statement."""
 
@@ -104,7 +112,7 @@ class _Places(cst.CSTVisitor):
         self.statements: list[range] = [range(1, 2)]
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Import | cst.ImportFrom | cst.Annotation):
+        if isinstance(node, cst.Import | cst.ImportFrom | cst.Annotation) or _for_mypy(node):
             return False  # mypy and ruff judge these
         if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler):
             whole = self.positions[node]
