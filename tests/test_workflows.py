@@ -67,6 +67,18 @@ def test_every_combination_is_judged_by_one_of_the_repositorys_jobs() -> None:
         assert sum(bool(re.search(one, name_of(answers))) for one in patterns) == 1
 
 
+def test_every_module_that_is_mutated_has_one_job() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["mutants"]
+    (pattern,) = re.findall(r'nox -s mutants -- -k "(.*)"', job["steps"][-1]["run"])
+    modules = job["strategy"]["matrix"]["modules"]
+    patterns = [pattern.replace("${{ matrix.modules }}", one) for one in modules]
+    paths = [*ROOT.glob("hooks/*.py"), TEMPLATE / "app/config.py"]
+    paths += [path for name in ("security", "login") for path in TEMPLATE.glob(f"app/{name}/*.py")]
+    for path in paths:
+        name = path.relative_to(TEMPLATE if TEMPLATE in path.parents else ROOT).as_posix()
+        assert sum(bool(re.search(one, name)) for one in patterns) == 1, name
+
+
 def test_every_python_end_and_system_has_a_job() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
     noxfile = (ROOT / "noxfile.py").read_text()

@@ -1,6 +1,7 @@
 """A setting that is misspelt, misplaced or mistyped stops the start; all of them do at once."""
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,32 @@ from app.problem import Refusal
 KEY = "production-key-" + "0123456789abcdef" * 3
 CONTACT = 'SECURITY_CONTACT = "mailto:a@example.com"\nSECURITY_TXT_EXPIRES = "2100-01-01"\n'
 GOOD = f'{CONTACT}TRUSTED_HOSTS = ["app.example.com"]\nPROXY_HOPS = 1\nSITE_NAME = "☃"\n'
+
+# A project whose settings.toml is empty has every protection on, and no loosening.
+UNSET: Mapping[str, object] = {
+    "SITE_NAME": "My Secure App",
+    "SILENCED_CHECKS": {},
+    "SECURITY_CONTACT": "",
+    "SECURITY_TXT_EXPIRES": "",
+    "SECRET_KEY_SOURCE": "dotenv",
+    "AWS_SECRET_ID": "",
+    "PROXY_HOPS": 0,
+    "BIND": "127.0.0.1:8000",
+    "TLS_CERT_FILE": "",
+    "TLS_KEY_FILE": "",
+    "TRUSTED_HOSTS": [],
+    "HSTS_INCLUDE_SUBDOMAINS": True,
+    "CROSS_ORIGIN_EMBEDDER_POLICY": "require-corp",
+    "CSP_EXTRA": {},
+    "CORS_ALLOWED_ORIGINS": [],
+    "RATELIMIT_DEFAULT": "120 per minute",
+    "RATELIMIT_STRICT": "5 per minute",
+    "RATELIMIT_STORAGE_URI": "memory://",
+    "MAX_CONTENT_LENGTH": 1_000_000,
+    "MAX_FORM_MEMORY_SIZE": 100_000,
+    "MAX_FORM_PARTS": 100,
+    "PERMANENT_SESSION_LIFETIME": 43_200,
+}
 
 
 @pytest.fixture
@@ -27,6 +54,11 @@ def settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def problem_ids() -> list[str]:
     """Return the ids of all that is wrong with the project."""
     return [problem.id for problem in checks.examine({})[1]]
+
+
+@pytest.mark.parametrize("name", UNSET)
+def test_what_nobody_sets_is_safe(name: str) -> None:
+    assert config.SETTINGS[name] == UNSET[name]
 
 
 def test_the_file_is_read(settings_file: Path) -> None:

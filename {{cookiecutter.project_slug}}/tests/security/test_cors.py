@@ -39,7 +39,10 @@ def test_an_allowed_origin_calls_the_api_and_reads_the_answer(client: FlaskClien
     assert preflight.status_code == 200
     assert preflight.headers["Access-Control-Allow-Origin"] == FRONT_END
     assert preflight.headers["Access-Control-Allow-Credentials"] == "true"
-    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    methods = set(preflight.headers["Access-Control-Allow-Methods"].split(", "))
+    assert methods == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    allowed = set(preflight.headers["Access-Control-Allow-Headers"].lower().split(", "))
+    assert allowed == {"content-type", "x-csrftoken"}
     assert preflight.headers["Access-Control-Max-Age"] == "600"
     token = api_token(client, FRONT_END)
     answer = client.post("/api/ping", json={"message": "hi"}, headers=token, origin=FRONT_END)
@@ -94,7 +97,19 @@ def test_no_cache_hands_one_origins_answer_to_another(
 ) -> None:
     client = make_app(CORS_ALLOWED_ORIGINS=origins).test_client()
     answer = client.get(path, headers={"Origin": origin} if origin else {})
-    assert "Origin" in answer.headers["Vary"]
+    assert answer.headers.getlist("Vary") == ["Origin"]
+
+
+def test_what_varies_by_more_says_both(make_app: MakeApp) -> None:
+    app = make_app()
+    app.add_url_rule("/api/hello", view_func=lambda: ("", {"Vary": "Accept-Language"}))
+    answer = app.test_client().get("/api/hello")
+    assert answer.headers.getlist("Vary") == ["Accept-Language, Origin"]
+
+
+def test_who_names_no_origin_is_told_of_none(client: FlaskClient) -> None:
+    answer = client.get("/api/ping")
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
 
 
 def test_a_page_does_not_vary_by_origin(client: FlaskClient) -> None:
