@@ -78,6 +78,9 @@ def test_the_file_is_read(settings_file: Path) -> None:
         ("CSP_EXTRA", '{"img-src": ["https://a.example"]}', {"img-src": ["https://a.example"]}),
         ("SITE_NAME", "Another", "Another"),
         ("PROXY_HOPS", "", 1),
+        ("HSTS_INCLUDE_SUBDOMAINS", "TRUE", True),
+        ("HSTS_INCLUDE_SUBDOMAINS", "0", False),
+        ("TRUSTED_HOSTS", "a.example,,", ["a.example"]),
     ],
 )
 def test_a_variable_overrides_the_file(
@@ -102,28 +105,65 @@ def test_an_empty_list_is_no_missing_one(
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "example"),
     [
-        ("PROXY_HOPS", "one"),
-        ("HSTS_INCLUDE_SUBDOMAINS", "perhaps"),
-        ("TRUSTED_HOSTS", "[1]"),
-        ("TRUSTED_HOSTS", "[broken"),
-        ("CSP_EXTRA", "img-src"),
-        ("CSP_EXTRA", '{"img-src": "https://a.example"}'),
+        ("PROXY_HOPS", "one", "1"),
+        ("HSTS_INCLUDE_SUBDOMAINS", "perhaps", "true"),
+        ("TRUSTED_HOSTS", "[1]", '["first", "second"]'),
+        ("TRUSTED_HOSTS", "[broken", '["first", "second"]'),
+        ("CSP_EXTRA", "img-src", '{"img-src": ["https://images.example.com"]}'),
+        ("CSP_EXTRA", '["img-src"]', '{"img-src": ["https://images.example.com"]}'),
+        (
+            "CSP_EXTRA",
+            '{"img-src": "https://a.example"}',
+            '{"img-src": ["https://images.example.com"]}',
+        ),
     ],
 )
-def test_a_variable_of_the_wrong_type_is_refused(
-    settings_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+def test_a_variable_of_the_wrong_type_is_refused_with_a_right_one(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, example: str
 ) -> None:
     monkeypatch.setenv(f"APP_{name}", text)
-    with pytest.raises(Refusal, match=rf"{name} in the variable APP_{name} is not of the right"):
+    with pytest.raises(Refusal) as refusal:
         checks.settings({})
+    assert f"{name} in the variable APP_{name} is not of the right" in str(refusal.value)
+    assert f"{name} = {example}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [".env", ".flaskenv"])
+def test_what_flask_copied_from_a_strangers_file_was_given_by_nobody(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    elsewhere = settings_file.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / name).write_text("APP_PROXY_HOPS=2\nAPP_SITE_NAME=Theirs\n")
+    monkeypatch.setenv("APP_PROXY_HOPS", "2")
+    monkeypatch.setenv("APP_SITE_NAME", "Given")
+    settings = checks.settings({})
+    assert (settings["PROXY_HOPS"], settings["SITE_NAME"]) == (1, "Given")
+    assert "APP_PROXY_HOPS" not in config.given()
+    assert config.given()["APP_SITE_NAME"] == "Given"
+
+
+def test_our_dotenv_says_what_no_variable_does(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings_file.parent / ".env").write_text(
+        f"SECRET_KEY={KEY}\nAPP_PROXY_HOPS=2\nAPP_SITE_NAME=File\nAPP_BIND=\nAPP_TRUSTED_HOSTS=\n"
+    )
+    monkeypatch.setenv("APP_PROXY_HOPS", "")
+    monkeypatch.setenv("APP_SITE_NAME", "Given")
+    settings = checks.settings({})
+    assert (settings["PROXY_HOPS"], settings["SITE_NAME"]) == (2, "Given")
+    assert settings["TRUSTED_HOSTS"] == ["app.example.com"]
 
 
 @pytest.mark.parametrize(
     ("line", "problem", "names"),
     [
-        ("PROXY_HOP = 1", "setting-unknown", "PROXY_HOPS"),
+        ("PROXY_HOP = 1", "setting-unknown", "PROXY_HOP in settings.toml is not a setting; the "),
+        ("PROXY_HOP = 1", "setting-unknown", "the nearest one is PROXY_HOPS"),
         ("WTF_CSRF_ENABLED = false", "setting-unknown", "WTF_CSRF_ENABLED"),
         ("SESSION_COOKIE_SECURE = false", "setting-unknown", "SESSION_COOKIE_SECURE"),
         ("DEBUG = true", "setting-unknown", "DEBUG"),
@@ -147,13 +187,17 @@ def test_a_line_that_cannot_mean_anything_is_refused(
 
 def test_no_file_is_named(settings_file: Path) -> None:
     settings_file.unlink()
-    assert problem_ids()[0] == "settings-unreadable"
+    first = checks.examine({})[1][0]
+    assert first.id == "settings-unreadable"
+    assert "No such file or directory" in first.sentence
 
 
 @pytest.mark.parametrize(
     ("variable", "problem"),
     [
         ("APP_PROXY_HOP", "variable-misspelt"),
+        ("APP_PROXY_HO", "variable-misspelt"),
+        ("APP_PROXXY_HAPS", "variable-misspelt"),
         ("APP_TRUSTED_HOTS", "variable-misspelt"),
         ("APP_SECRET_KEY", "secret-with-prefix"),
         ("APP_SECRET_KEY_FALLBACKS", "secret-with-prefix"),
@@ -169,13 +213,25 @@ def test_a_slip_of_the_finger_is_refused(
 def test_a_platforms_own_variable_is_one_line_of_warning(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("APP_ENVIRONMENT_ID", "x")
+    for name in ("ENVIRONMENT_ID", "PROXY_H"):  # the second is three letters away
+        monkeypatch.setenv(f"APP_{name}", "x")
     assert problem_ids() == []
-    assert caplog.messages == ["APP_ENVIRONMENT_ID is not a setting; ignored."]
+    assert sorted(caplog.messages) == [
+        "APP_ENVIRONMENT_ID is not a setting; ignored.",
+        "APP_PROXY_H is not a setting; ignored.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "letters"),
+    [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2)],
+)
+def test_a_slip_is_counted_in_letters(left: str, right: str, letters: int) -> None:
+    assert config._distance(left, right) == letters
 
 
 def test_what_the_caller_misspells_is_refused(settings_file: Path) -> None:
-    with pytest.raises(Refusal, match="PROXY_HOPS"):
+    with pytest.raises(Refusal, match=r"PROXY_HOP in create_app\(\) .* PROXY_HOPS"):
         checks.settings({"PROXY_HOP": 1})
 
 
