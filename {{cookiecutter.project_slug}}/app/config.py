@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dotenv import dotenv_values, find_dotenv
-from flask import Config, Flask
+from flask import Config
 
 from . import development
 from .problem import Problem
@@ -93,8 +93,7 @@ def read(overrides: Mapping[str, object]) -> tuple[Config, list[Problem]]:
     found = list(development.problems())
     unreadable: list[Problem] = []
     environment = _environment(unreadable)
-    config = Config(ROOT, Flask.default_config)
-    config.update(SETTINGS)
+    config = Config(ROOT, SETTINGS)
     config.update(_known_and_of_type(_settings_file(found), "settings.toml", found))
     config["DEBUG"] = development.running()
     source = _source(config, environment, overrides)

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click import Context
+from flask.cli import run_command
 
 from app import checks, config
 from app.problem import Refusal
+from app.security import secret_key
 
 KEY = "production-key-" + "0123456789abcdef" * 3
 CONTACT = 'SECURITY_CONTACT = "mailto:a@example.com"\nSECURITY_TXT_EXPIRES = "2100-01-01"\n'
@@ -97,6 +100,50 @@ def test_the_caller_overrides_the_variable(
     assert checks.settings({"PROXY_HOPS": 3})["PROXY_HOPS"] == 3
 
 
+def test_the_callers_key_is_the_key(settings_file: Path) -> None:
+    assert checks.settings({"SECRET_KEY": KEY[::-1]})["SECRET_KEY"] == KEY[::-1]
+
+
+def test_a_variable_says_where_the_key_comes_from(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_SECRET_KEY_SOURCE", "environment")
+    monkeypatch.setenv("SECRET_KEY", KEY[::-1])
+    assert checks.settings({})["SECRET_KEY"] == KEY[::-1]
+
+
+def test_the_secret_that_is_named_is_asked_for(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"my-app/secret-key": [KEY[::-1], KEY]}
+    monkeypatch.setattr(secret_key, "_from_aws", lambda secret_id, _found: keys[secret_id])
+    source = 'SECRET_KEY_SOURCE = "aws-secrets-manager"\nAWS_SECRET_ID = "my-app/secret-key"\n'
+    settings_file.write_text(f"{GOOD}{source}", encoding="utf-8")
+    settings = checks.settings({})
+    assert settings["SECRET_KEY"] == KEY[::-1]
+    assert settings["SECRET_KEY_FALLBACKS"] == [KEY]
+
+
+def test_what_is_wrong_with_the_key_is_said(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", KEY[::-1])
+    assert problem_ids() == ["secret-key-ambiguous"]
+
+
+def test_development_reads_its_key_from_dotenv_whatever_the_source(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    monkeypatch.setenv("SECRET_KEY", KEY[::-1])
+    monkeypatch.setenv("APP_SECRET_KEY_SOURCE", "environment")
+    with Context(run_command) as context:
+        context.params["host"] = "localhost"
+        settings = checks.settings({})
+    assert settings["DEBUG"] is True
+    assert settings["SECRET_KEY"] == KEY
+
+
 def test_an_empty_list_is_no_missing_one(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +187,10 @@ def test_what_flask_copied_from_a_strangers_file_was_given_by_nobody(
     (elsewhere / name).write_text("APP_PROXY_HOPS=2\nAPP_SITE_NAME=Theirs\n")
     monkeypatch.setenv("APP_PROXY_HOPS", "2")
     monkeypatch.setenv("APP_SITE_NAME", "Given")
+    monkeypatch.setenv("SECRET_KEY", KEY)
     settings = checks.settings({})
     assert (settings["PROXY_HOPS"], settings["SITE_NAME"]) == (1, "Given")
-    assert "APP_PROXY_HOPS" not in config.given()
+    assert {"APP_PROXY_HOPS", "SECRET_KEY"}.isdisjoint(config.given())
     assert config.given()["APP_SITE_NAME"] == "Given"
 
 
