@@ -5,7 +5,7 @@ is made wherever it fits: in constants, defaults, decorators, views and context 
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import libcst as cst
@@ -15,7 +15,6 @@ from mutmut.mutation.mutators import mutation_operators
 
 Changes = Callable[[cst.CSTNode], Iterable[cst.CSTNode]]
 NOTHING = cst.Tuple([], lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-LOGGED = ("debug", "info", "warning", "error", "exception", "critical")
 
 
 class Mutant(NamedTuple):
@@ -87,13 +86,20 @@ def _changes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         yield from ours(node)
 
 
-def _for_people(node: cst.CSTNode) -> bool:
-    """Return whether a call's texts are read by people alone: those of problems and of the log."""
+def _read_by_programs(node: cst.CSTNode) -> Sequence[cst.Arg] | None:
+    """Return what tests can notice of a call that mypy, or people, read the rest of."""
     if not isinstance(node, cst.Call):
-        return False
-    if isinstance(node.func, cst.Name):
-        return node.func.value == "Problem"
-    return isinstance(node.func, cst.Attribute) and node.func.attr.value in LOGGED
+        return None
+    name = getattr(node.func, "attr", node.func)
+    match getattr(name, "value", ""):
+        case "Problem":
+            return node.args[:1]  # the others are sentences
+        case "cast":
+            return node.args[1:]
+        case "debug" | "info" | "warning" | "error" | "exception" | "critical":
+            return node.args[1:]
+        case _:
+            return None
 
 
 def _for_mypy(node: cst.CSTNode) -> bool:
@@ -124,11 +130,10 @@ class _Places(cst.CSTVisitor):
         if isinstance(node, cst.Expr) and isinstance(node.value, cst.BaseString):
             return False  # a docstring
         self.found.append((node, self.statements[-1]))
-        if _for_people(node):
-            call = cast("cst.Call", node)
+        if (arguments := _read_by_programs(node)) is not None:
             self.found.pop()
-            if call.args:
-                call.args[0].visit(self)
+            for argument in arguments:
+                argument.visit(self)
             return False
         return True
 

@@ -53,9 +53,7 @@ EVENTS: tuple[tuple[type[HTTPException], str, str], ...] = (
 def init_app(_app: Flask) -> None:
     """Send the log, one for the process, to the server's own, a line as it is."""
     if not LOG.handlers:
-        handler = logging.StreamHandler(cast("TextIO", wsgi_errors_stream))
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        LOG.addHandler(handler)
+        LOG.addHandler(logging.StreamHandler(cast("TextIO", wsgi_errors_stream)))
         LOG.setLevel(logging.INFO)
 
 

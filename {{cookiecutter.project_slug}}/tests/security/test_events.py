@@ -1,15 +1,18 @@
 """Every refusal leaves one line, and nothing a client sends makes another."""
 
 import json
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from flask import abort
+from flask import Flask, abort
 from flask.testing import FlaskClient
+from werkzeug.exceptions import Forbidden, TooManyRequests
 from werkzeug.test import TestResponse
 
 from app.errors import SENTENCES
+from app.security import events
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.production import HOST
 
@@ -22,15 +25,25 @@ REFUSALS: dict[str, Callable[[FlaskClient], TestResponse]] = {
     "limit-exceeded": lambda client: [client.get("/") for _ in range(121)][-1],
 }
 
-# What the statuses that errors.py has a sentence for are called; the rest refuse nobody.
+RULES = {
+    "host-refused": "hosts",
+    "http-refused": "https",
+    "origin-refused": "csrf:origin",
+    "csrf-refused": "csrf:token",
+    "size-refused": "request_size",
+    "limit-exceeded": "rate_limits:default",
+}
+
+# What the statuses that errors.py has a sentence for are called, and the rule of each; the rest
+# refuse nobody.
 STATUSES = {
-    400: "input-refused",
-    401: "access-refused",
-    403: "access-refused",
-    413: "size-refused",
-    415: "input-refused",
-    422: "input-refused",
-    429: "limit-exceeded",
+    400: ("input-refused", "syntax"),
+    401: ("access-refused", "sign-in"),
+    403: ("access-refused", "access"),
+    413: ("size-refused", "request_size"),
+    415: ("input-refused", "media-type"),
+    422: ("input-refused", "shape"),
+    429: ("limit-exceeded", f"rate_limits:{TooManyRequests.description}"),
 }
 NO_REFUSALS = {404, 405, 500, 503}
 
@@ -47,7 +60,8 @@ def test_a_refusal_leaves_one_line(
     answer = REFUSALS[event](client)
     assert answer.status_code >= 400
     (line,) = lines(capfd)
-    assert line["event"] == event
+    assert (line["event"], line["rule"]) == (event, RULES[event])
+    assert line["method"] == answer.request.method
     assert line["request_id"] == answer.headers["X-Request-ID"]
     assert line["client"] == "127.0.0.1"
     written = datetime.fromisoformat(str(line["time"]))
@@ -66,7 +80,46 @@ def test_every_refusal_has_its_event(
         assert found == []
     else:
         (line,) = found
-        assert (line["event"], bool(line["rule"])) == (STATUSES[status], True)
+        assert (line["event"], line["rule"]) == STATUSES[status]
+
+
+def test_what_is_recorded_already_is_not_recorded_again(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Recorded(Forbidden):
+        recorded = True
+
+    def refuses() -> str:
+        raise Recorded
+
+    app = make_app()
+    app.add_url_rule("/refuses", view_func=refuses)
+    assert app.test_client().get("/refuses").status_code == 403
+    assert lines(capfd) == []
+
+
+def test_a_log_that_is_quiet_keeps_every_refusal(
+    client: FlaskClient, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    client.post("/contact")
+    assert len(lines(capfd)) == 1
+
+
+def test_a_command_is_nobodys_request(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
+    with app.app_context():
+        events.record("user-added", account=1)
+    (line,) = lines(capfd)
+    assert datetime.fromisoformat(str(line.pop("time"))).utcoffset() == UTC.utcoffset(None)
+    assert line == {
+        "event": "user-added",
+        "request_id": "-",
+        "client": "command line",
+        "method": None,
+        "endpoint": None,
+        "rule": "user-added",
+        "account": 1,
+    }
 
 
 def test_a_limit_is_named(make_app: MakeApp, capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,8 +166,9 @@ def test_no_input_forges_a_line_or_leaks_a_secret(
 
 
 def test_the_api_leaves_the_same_line(
-    client: FlaskClient, capfd: pytest.CaptureFixture[str]
+    client: FlaskClient, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post("/api/ping", headers=api_token(client), origin="null")
     (line,) = lines(capfd)
     assert (line["event"], line["endpoint"]) == ("origin-refused", "api.echo")
+    assert [record.name for record in caplog.records] == ["security"]

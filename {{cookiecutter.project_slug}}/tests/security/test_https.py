@@ -32,6 +32,7 @@ def test_what_could_carry_something_is_refused(client: FlaskClient, method: str)
     )
     assert answer.status_code == 403
     assert "Location" not in answer.headers
+    assert ">This is answered over https only.</p>" in answer.text
 
 
 def test_no_cookie_leaves_over_http(client: FlaskClient) -> None:
