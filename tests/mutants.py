@@ -41,7 +41,7 @@ from tests.mutations import Mutant, mutants
 KEPT = ROOT / ".mutants"
 SURVIVORS = ROOT / "tests" / "survivors.toml"
 # Who notices is enough; what a failure says costs more than most tests.
-OPTIONS = ("-x", "-q", "--no-header", "--tb=no", "--assert=plain", "-oaddopts=")
+OPTIONS: tuple[str, ...] = ("-x", "-q", "--no-header", "--tb=no", "--assert=plain", "-oaddopts=")
 OPTIONS += ("-pno:cacheprovider", "-pno:xdist")
 IMPORTED = ""  # the context of lines that run in no test
 # Who else notices, or that nobody does.
@@ -73,7 +73,9 @@ COURTS = {
         Court(
             "template",
             ("hooks/*.py",),
-            tuple(f"tests/test_{name}.py" for name in ("answers", "secrets", "sources", "template")),
+            tuple(
+                f"tests/test_{name}.py" for name in ("answers", "secrets", "sources", "template")
+            ),
             "refuses_what_is_wrong|starts_once_it_has_a_key|named_in_every_way",
             ("-ppytest_cookies.plugin",),
         ),
@@ -150,9 +152,7 @@ class Watching:
             self.coverage.switch_context(IMPORTED)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any]
-    ) -> Generator[None, Any, Any]:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Count lines for every test that uses what is made once for many."""
         if fixturedef.scope == "function":
             return (yield)
@@ -297,7 +297,9 @@ class Judge:
             source = root / case.module
             before, stat = source.read_bytes(), source.stat()
             source.write_text(case.mutant.text, encoding="utf-8")
-            stamp = 1_000_000_000 + int(time.monotonic() * 100)  # so that no other one's bytecode is run
+            stamp = 1_000_000_000 + int(
+                time.monotonic() * 100
+            )  # so that no other one's bytecode is run
             os.utime(source, (stamp, stamp))
             # Mostly the first file has one who notices; the others need not be imported.
             likely = asked[0].partition("::")[0]
@@ -325,7 +327,7 @@ class Judge:
 
 
 def watched(root: Path, court: Court) -> Baseline:
-    """Return what the court's tests do with nothing changed; kept, for as long as all is the same."""
+    """Return what the court's tests do with nothing changed, kept while all is the same."""
     digest = hashlib.sha256(f"{court}{sys.version}".encode())
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.name != ".env":
@@ -371,7 +373,10 @@ def tests_in(path: Path) -> dict[str, str]:
     lines = text.splitlines()
     return {
         node.name: "\n".join(
-            lines[min((d.lineno for d in node.decorator_list), default=node.lineno) - 1 : node.end_lineno]
+            lines[
+                min((d.lineno for d in node.decorator_list), default=node.lineno)
+                - 1 : node.end_lineno
+            ]
         )
         for node in ast.parse(text).body
         if isinstance(node, ast.FunctionDef)
@@ -389,7 +394,9 @@ class Verdicts:
 
     def __init__(self, masters: Path) -> None:
         self.masters = masters
-        self.tools = json.dumps(sorted(f"{found.name} {found.version}" for found in distributions()))
+        self.tools = json.dumps(
+            sorted(f"{found.name} {found.version}" for found in distributions())
+        )
         self.file = sqlite3.connect(KEPT / "verdicts.sqlite3")
         self.file.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, noticed_by TEXT, seen TEXT)"
@@ -461,9 +468,14 @@ def main() -> None:
         if rest:  # whoever notices where nothing is wrong would notice anything
             unchanged = [innocent(masters / court, COURTS[court]) for court in sorted(needed)]
             rest = [case for case in unchanged if verdicts.known(case) is None] + rest
-        print(f"{len(todo)} mutants, {len(rest)} to judge, {time.monotonic() - begun:.0f} s", flush=True)
+        print(
+            f"{len(todo)} mutants, {len(rest)} to judge, {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )
         with ProcessPoolExecutor(
-            options.jobs, initializer=Judge.prepare, initargs=(masters, baselines, options.likeliest)
+            options.jobs,
+            initializer=Judge.prepare,
+            initargs=(masters, baselines, options.likeliest),
         ) as judges:
             asked = {judges.submit(Judge.judge, case): case for case in rest}
             for number, future in enumerate(as_completed(asked), 1):
@@ -486,7 +498,7 @@ def main() -> None:
 
 
 def report(noticed: dict[Case, str], spent_s: float) -> bool:
-    """Print the survivors and the score; return whether one is unexplained, or explained and gone."""
+    """Print survivors and score; return whether one is unexplained, or explained and gone."""
     explained = {
         (entry["module"], entry["diff"]): entry["why"]
         for entry in tomllib.loads(SURVIVORS.read_text("utf-8")).get("survivor", [])
@@ -494,7 +506,10 @@ def report(noticed: dict[Case, str], spent_s: float) -> bool:
     survivors = {(case.module, case.mutant.diff) for case, by in noticed.items() if not by}
     modules = dict.fromkeys(case.module for case in noticed)
     gone = {key for key in explained if key[0] in modules and key not in survivors}
-    for title, keys in (("not explained", survivors - set(explained)), ("explained, and gone", gone)):
+    for title, keys in (
+        ("not explained", survivors - set(explained)),
+        ("explained, and gone", gone),
+    ):
         for module, diff in sorted(keys):
             print(f"\n== {title}: {module}\n{diff}", end="")
     count: dict[str, Counter[str]] = defaultdict(Counter)

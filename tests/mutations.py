@@ -120,7 +120,9 @@ class _Places(cst.CSTVisitor):
     def on_visit(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.Import | cst.ImportFrom | cst.Annotation) or _for_mypy(node):
             return False  # mypy and ruff judge these
-        if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler):
+        if isinstance(
+            node, cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler
+        ):
             whole = self.positions[node]
             body = getattr(node, "body", None)
             last = whole.end.line
@@ -147,9 +149,7 @@ class _Places(cst.CSTVisitor):
 def difference(before: str, after: str) -> str:
     """Return what was changed, as the lines of a diff without their numbers."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
-    return "".join(
-        f"{line}\n" for line in list(lines)[2:] if not line.startswith("@@")
-    )
+    return "".join(f"{line}\n" for line in list(lines)[2:] if not line.startswith("@@"))
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -165,7 +165,9 @@ def mutants(source: str) -> Iterator[Mutant]:
         statement.visit(places)
         for node, lines in places.found:
             for changed in _changes(node):
-                part = module.code_for_node(cast("cst.CSTNode", statement.deep_replace(node, changed)))
+                part = module.code_for_node(
+                    cast("cst.CSTNode", statement.deep_replace(node, changed))
+                )
                 text = "".join([before, *parts[:place], part, *parts[place + 1 :], after])
                 if text not in seen and _is_python(text):
                     seen.add(text)
