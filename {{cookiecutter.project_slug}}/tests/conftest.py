@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click import Context
 from flask import Flask
+from flask.cli import run_command
 from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
@@ -81,6 +83,15 @@ def make_app(key: str) -> MakeApp:
         return app
 
     return make
+
+
+@pytest.fixture
+def development(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be what `flask run --debug` on loopback starts."""
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    with Context(run_command) as context:
+        context.params["host"] = "localhost"
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from click import Context
-from flask.cli import run_command
 
 from app import checks, config
 from app.problem import Refusal
@@ -131,15 +129,13 @@ def test_what_is_wrong_with_the_key_is_said(
     assert problem_ids() == ["secret-key-ambiguous"]
 
 
+@pytest.mark.usefixtures("development")
 def test_development_reads_its_key_from_dotenv_whatever_the_source(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FLASK_DEBUG", "1")
     monkeypatch.setenv("SECRET_KEY", KEY[::-1])
     monkeypatch.setenv("APP_SECRET_KEY_SOURCE", "environment")
-    with Context(run_command) as context:
-        context.params["host"] = "localhost"
-        settings = checks.settings({})
+    settings = checks.settings({})
     assert settings["DEBUG"] is True
     assert settings["SECRET_KEY"] == KEY
 

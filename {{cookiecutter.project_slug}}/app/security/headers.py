@@ -87,7 +87,7 @@ def init_app(app: Flask) -> None:
     Talisman(  # one object per app: a shared one keeps Secure for the last app alone
         app,
         force_https=False,  # https.py does it: a redirected POST is a lost POST
-        session_cookie_secure=production,
+        session_cookie_secure=False,  # sessions.py does it, before the first request
         content_security_policy=_in_few(page_policy),
         content_security_policy_nonce_in=[NONCE_IN],
         referrer_policy=FIXED["Referrer-Policy"],

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from flask import Flask, abort
@@ -108,7 +108,7 @@ def test_a_log_that_is_quiet_keeps_every_refusal(
 
 def test_a_command_is_nobodys_request(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
     with app.app_context():
-        events.record("user-added", account=1)
+        events.record("user-added", account=1, day=date(2026, 1, 31))
     (line,) = lines(capfd)
     assert datetime.fromisoformat(str(line.pop("time"))).utcoffset() == UTC.utcoffset(None)
     assert line == {
@@ -119,6 +119,7 @@ def test_a_command_is_nobodys_request(app: Flask, capfd: pytest.CaptureFixture[s
         "endpoint": None,
         "rule": "user-added",
         "account": 1,
+        "day": "2026-01-31",
     }
 
 

@@ -64,6 +64,19 @@ def test_a_port_does_not_make_a_host_strange(client: FlaskClient) -> None:
     assert client.get("/", headers={"Host": f"{HOST}:8443"}).status_code == 200
 
 
+@pytest.mark.usefixtures("development")
+def test_development_answers_for_loopback_as_well(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+
+    def asked(host: str) -> int:
+        return client.get("/", base_url=f"http://{HOST}", headers={"Host": host}).status_code
+
+    assert {asked(host) for host in (HOST, "localhost:5000", "127.0.0.1:5000", "[::1]:5000")} == {
+        200
+    }
+    assert {asked(host) for host in ("evil.example", f"evil{HOST}", "127.0.0.2", "")} == {400}
+
+
 def test_a_leading_dot_means_subdomains_and_nothing_like_them(
     make_app: MakeApp,
 ) -> None:

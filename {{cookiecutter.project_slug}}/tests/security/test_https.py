@@ -3,6 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
+from tests.conftest import MakeApp, set_cookie
 from tests.production import HOST
 
 HTTP = f"http://{HOST}"
@@ -33,6 +34,18 @@ def test_what_could_carry_something_is_refused(client: FlaskClient, method: str)
     assert answer.status_code == 403
     assert "Location" not in answer.headers
     assert ">This is answered over https only.</p>" in answer.text
+
+
+@pytest.mark.usefixtures("development")
+def test_development_is_on_this_machine_alone(make_app: MakeApp) -> None:
+    answer = make_app().test_client().get("/contact", base_url=HTTP)
+    assert answer.status_code == 200
+    assert set_cookie(answer).startswith("session=")
+    assert "Secure" not in set_cookie(answer)
+    assert "Strict-Transport-Security" not in answer.headers
+    assert "upgrade-insecure-requests" not in answer.headers["Content-Security-Policy"]
+    over_https = make_app().test_client().get("/contact", base_url=f"https://{HOST}")
+    assert "Strict-Transport-Security" not in over_https.headers
 
 
 def test_no_cookie_leaves_over_http(client: FlaskClient) -> None:

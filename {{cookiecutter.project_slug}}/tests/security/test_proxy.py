@@ -97,6 +97,22 @@ def test_a_link_cannot_be_poisoned(make_app: MakeApp, hops: int) -> None:
     assert app.test_client().get("/link", headers=FORGED_LINKS).text == f"https://{HOST}/contact"
 
 
+@pytest.mark.parametrize("hops", [0, 1, 2])
+def test_nobody_behind_us_sees_what_was_claimed(make_app: MakeApp, hops: int) -> None:
+    app = make_app(PROXY_HOPS=hops)
+    app.add_url_rule(
+        "/seen",
+        view_func=lambda: " ".join(name for name in request.headers.keys()),  # noqa: SIM118
+    )
+    forged = {**FORGED_LINKS, "X-Forwarded-For": CHAIN, "X-Forwarded-Proto": "https"}
+    assert "forwarded" not in app.test_client().get("/seen", headers=forged).text.lower()
+
+
+@pytest.mark.parametrize("hops", [0, 5])
+def test_hops_that_can_be_counted_are_accepted(make_app: MakeApp, hops: int) -> None:
+    assert make_app(PROXY_HOPS=hops).config["PROXY_HOPS"] == hops
+
+
 @pytest.mark.parametrize("hops", [-1, 6])
 def test_hops_that_cannot_be_counted_are_refused(make_app: MakeApp, hops: int) -> None:
     with pytest.raises(Refusal, match="proxy-hops"):
@@ -112,6 +128,16 @@ def test_an_address_that_cannot_be_listened_on_is_refused(make_app: MakeApp, bin
 @pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "app:80", "unix:/run/app.sock"])
 def test_an_address_that_can_be_listened_on_is_accepted(make_app: MakeApp, bind: str) -> None:
     make_app(BIND=bind)
+
+
+def test_a_whole_certificate_is_accepted(make_app: MakeApp, tmp_path: Path) -> None:
+    file = tmp_path / "both.pem"
+    file.touch()
+    make_app(TLS_CERT_FILE=str(file), TLS_KEY_FILE=str(file))
+    for name in ("TLS_CERT_FILE", "TLS_KEY_FILE"):
+        with pytest.raises(Refusal, match="tls-file-unnamed") as refusal:
+            make_app(**{name: str(file)})
+        assert "tls-file-missing" not in str(refusal.value)
 
 
 def test_half_a_certificate_is_refused(make_app: MakeApp, tmp_path: Path) -> None:

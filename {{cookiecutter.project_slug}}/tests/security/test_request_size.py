@@ -9,6 +9,11 @@ from app.problem import Refusal
 from tests.conftest import MakeApp, api_token
 
 FORM = "application/x-www-form-urlencoded"
+BOUNDS = {
+    "MAX_CONTENT_LENGTH": 104_857_600,
+    "MAX_FORM_MEMORY_SIZE": 10_485_760,
+    "MAX_FORM_PARTS": 10_000,
+}
 SMALL = {"MAX_CONTENT_LENGTH": 2_000, "MAX_FORM_MEMORY_SIZE": 500, "MAX_FORM_PARTS": 3}
 
 
@@ -68,6 +73,38 @@ def test_a_report_is_small(client: FlaskClient) -> None:
 def test_what_is_within_the_bounds_is_read(small: FlaskClient) -> None:
     body = {"message": "x" * 200}
     assert small.post("/api/ping", json=body, headers=api_token(small)).get_json() == body
+
+
+def test_a_bound_is_the_last_that_is_read(small: FlaskClient) -> None:
+    token = api_token(small)
+    body = b'{"message": "%s"}' % (b"x" * 200)
+    for most in (len(body), len(body) - 1):
+        client = small
+        client.application.config["MAX_CONTENT_LENGTH"] = most
+        status = 200 if most == len(body) else 413
+        whole = {"data": body, "content_type": "application/json", "headers": token}
+        assert client.post("/api/ping", **whole).status_code == status
+        chunked = {
+            "input_stream": BytesIO(body),
+            "content_type": "application/json",
+            "headers": {**token, "Transfer-Encoding": "chunked"},
+            "environ_overrides": {"wsgi.input_terminated": True},
+        }
+        assert client.post("/api/ping", **chunked).status_code == status
+
+
+def test_a_field_at_its_bound_is_read(small: FlaskClient) -> None:
+    for length, status in ((500, 400), (501, 413)):
+        data = b"message=" + b"x" * (length - len("message="))
+        assert small.post("/contact", data=data, content_type=FORM).status_code == status
+
+
+@pytest.mark.parametrize(("name", "most"), BOUNDS.items())
+def test_a_bound_has_bounds_itself(make_app: MakeApp, name: str, most: int) -> None:
+    for value in (1, most):
+        make_app(**{name: value})
+    with pytest.raises(Refusal, match="request-size"):
+        make_app(**{name: most + 1})
 
 
 @pytest.mark.parametrize("name", SMALL)

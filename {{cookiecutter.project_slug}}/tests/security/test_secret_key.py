@@ -63,6 +63,27 @@ def test_a_key_that_can_be_guessed_is_refused(
     assert not weak or str(weak) not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "strong", [string.ascii_letters[:32], string.digits * 4, "0123456789abcdef" * 2 + "_+/=.~-"]
+)
+def test_a_key_that_is_strong_enough_is_accepted(make_app: MakeApp, strong: str) -> None:
+    assert make_app(SECRET_KEY=strong).config["SECRET_KEY"] == strong
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        (None, "is not text"),
+        ("dev", "is published"),
+        (string.ascii_letters[:31], "has fewer than 32 characters"),
+        (string.digits[:9] * 8, "has fewer than 10 different characters"),
+        (string.ascii_letters + ":", "has characters that are cut or changed on their way"),
+    ],
+)
+def test_a_weak_key_is_told_why(key: object, what: str) -> None:
+    assert str(secret_key.weakness(key)).startswith(what)
+
+
 def test_the_published_keys_are_many_and_every_one_is_refused() -> None:
     lines = (
         Path(secret_key.__file__).with_name("published_keys.txt").read_text("utf-8").splitlines()

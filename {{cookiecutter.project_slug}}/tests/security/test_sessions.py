@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,13 @@ def test_an_old_session_is_forgotten(make_app: MakeApp, monkeypatch: pytest.Monk
     token = csrf_token(client.get("/contact"))
     monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 4_102_444_800)
     assert client.post("/contact", data={"csrf_token": token}).status_code == 400
+
+
+@pytest.mark.parametrize("seconds", [1, 31 * 86_400])
+def test_a_lifetime_between_is_accepted(make_app: MakeApp, seconds: int) -> None:
+    assert make_app(PERMANENT_SESSION_LIFETIME=seconds).permanent_session_lifetime == timedelta(
+        seconds=seconds
+    )
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 31 * 86_400 + 1])
