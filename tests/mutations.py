@@ -29,7 +29,7 @@ def _without_statement(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Forget to do, to refuse or to answer."""
     if isinstance(node, cst.Expr | cst.Raise | cst.Del | cst.AugAssign):
         yield cst.Pass()
-    if isinstance(node, cst.Return) and node.value:
+    if isinstance(node, cst.Return) and node.value and not matches(node.value, Name("None")):
         yield node.with_changes(value=None)
 
 

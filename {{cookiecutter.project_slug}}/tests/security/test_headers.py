@@ -191,10 +191,52 @@ def test_no_two_processes_draw_the_same(make_app: MakeApp) -> None:
     assert len(set(drawn)) == len(drawn) == 2 * 81
 
 
-def test_a_page_has_its_policy_as_it_is_promised(client: FlaskClient) -> None:
-    sent = client.get("/").headers["Content-Security-Policy"]
-    promised = headers.promised({**SETTINGS, "CSP_EXTRA": {}}, page=True)
-    assert re.sub(r" 'nonce-[^']*'", "", sent) == promised["Content-Security-Policy"]
+@pytest.mark.parametrize(("path", "page"), [("/", True), ("/api/ping", False)])
+def test_every_header_is_as_it_is_promised(client: FlaskClient, path: str, page: bool) -> None:
+    promised = headers.promised({**SETTINGS, "CSP_EXTRA": {}}, page=page)
+    sent = client.get(path).headers
+    assert {name: re.sub(r" 'nonce-[^']*'", "", sent[name]) for name in promised} == promised
+    bound = {"Content-Security-Policy", "Cross-Origin-Embedder-Policy", "Strict-Transport-Security"}
+    assert {*ALWAYS, *bound, "Permissions-Policy"} <= set(promised)
+    assert ("Reporting-Endpoints" in promised) is page
+
+
+def test_what_has_no_type_is_no_page(make_app: MakeApp) -> None:
+    app = make_app()
+
+    def untyped() -> Response:
+        response = Response("<script>")
+        del response.headers["Content-Type"]
+        return response
+
+    app.add_url_rule("/untyped", view_func=untyped)
+    answer = app.test_client().get("/untyped")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == DATA_POLICY
+
+
+def test_what_a_view_says_of_https_is_not_said_twice(make_app: MakeApp) -> None:
+    app = make_app()
+    own = {"Strict-Transport-Security": "max-age=1"}
+    app.add_url_rule("/own", view_func=lambda: ("", own))
+    assert app.test_client().get("/own").headers.getlist(*own) == ["max-age=1"]
+
+
+def test_a_server_is_told_what_broke_after_the_headers(make_app: MakeApp) -> None:
+    app, told = make_app(), []
+
+    def broken(_environ: object, start_response: Callable[..., object]) -> list[bytes]:
+        try:
+            raise RuntimeError("the attack")
+        except RuntimeError:
+            start_response("500 INTERNAL SERVER ERROR", [], sys.exc_info())
+        return []
+
+    app.wsgi_app = broken  # type: ignore[method-assign]
+    environ = {"wsgi.url_scheme": "https"}
+    headers._floor(app, {})(environ, lambda *given: told.extend(given))  # type: ignore[arg-type,return-value]
+    assert told[0] == "500 INTERNAL SERVER ERROR"
+    assert told[2][0] is RuntimeError  # PEP 3333: else the server could not know
 
 
 def test_a_refused_form_has_a_nonce_too(client: FlaskClient) -> None:
@@ -215,7 +257,11 @@ def test_each_loosening_is_one_setting(make_app: MakeApp) -> None:
     app = make_app(
         HSTS_INCLUDE_SUBDOMAINS=False,
         CROSS_ORIGIN_EMBEDDER_POLICY="credentialless",
-        CSP_EXTRA={"img-src": ["https://images.example.com"], "frame-src": ["https://a.example"]},
+        CSP_EXTRA={
+            "img-src": ["https://images.example.com"],
+            "frame-src": ["https://a.example"],
+            "script-src": ["https://b.example"],
+        },
     )
     for path in ("/", "/nowhere"):
         headers = app.test_client().get(path).headers
@@ -224,6 +270,8 @@ def test_each_loosening_is_one_setting(make_app: MakeApp) -> None:
         directives = headers["Content-Security-Policy"].split("; ")
         assert "img-src 'self' https://images.example.com" in directives
         assert "frame-src https://a.example" in directives
+        scripts = r"script-src 'strict-dynamic' https://b\.example 'nonce-[\w-]{22,}'"
+        assert any(re.fullmatch(scripts, directive) for directive in directives)
 
 
 @pytest.mark.parametrize("path", ["/contact", "/api/csrf", "/account"])
@@ -239,9 +287,14 @@ def test_a_page_that_is_asked_for_as_a_file_is_not_kept(
 def test_a_file_with_a_hash_in_its_name_is_kept(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
     app.static_folder = str(tmp_path)
+    app.add_url_rule("/report.3f9a2c1b.html", view_func=lambda: "what only you may read")
     (tmp_path / "style.3f9a2c1b.css").write_text("")
     answer = app.test_client().get("/static/style.3f9a2c1b.css")
     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    missing = app.test_client().get("/static/missing.3f9a2c1b.css")
+    assert (missing.status_code, missing.headers["Cache-Control"]) == (404, NO_STORE)
+    answer = app.test_client().get("/report.3f9a2c1b.html")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, NO_STORE)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +320,25 @@ def test_a_source_that_lets_everyone_in_is_refused(
 ) -> None:
     with pytest.raises(Refusal, match="csp-extra-open"):
         make_app(CSP_EXTRA={directive: [source]})
+
+
+@pytest.mark.parametrize(
+    ("directive", "source"),
+    [
+        ("img-src", "data:"),
+        ("font-src", "data:"),
+        ("script-src", "https://a.example"),
+        ("worker-src", "https://a.example"),
+    ],
+)
+def test_a_source_that_is_named_is_accepted(make_app: MakeApp, directive: str, source: str) -> None:
+    assert make_app(CSP_EXTRA={directive: [source]}).config["CSP_EXTRA"] == {directive: [source]}
+
+
+@pytest.mark.parametrize("policy", ["require-corp", "credentialless", "unsafe-none"])
+def test_a_known_embedder_policy_is_sent(make_app: MakeApp, policy: str) -> None:
+    answer = make_app(CROSS_ORIGIN_EMBEDDER_POLICY=policy).test_client().get("/")
+    assert answer.headers["Cross-Origin-Embedder-Policy"] == policy
 
 
 @pytest.mark.parametrize("directive", ["default-src", "base-uri", "frame-ancestors", "img_src"])

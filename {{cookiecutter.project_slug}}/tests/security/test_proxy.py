@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from flask import request, url_for
+from flask import Config, request, url_for
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from app.problem import Refusal
+from app.security import proxy
 from tests.conftest import MakeApp
-from tests.production import HOST
+from tests.production import HOST, SETTINGS
 
 CHAIN = "6.6.6.6, 203.0.113.9, 198.51.100.1"
 
@@ -108,6 +110,21 @@ def test_nobody_behind_us_sees_what_was_claimed(make_app: MakeApp, hops: int) ->
     assert "forwarded" not in app.test_client().get("/seen", headers=forged).text.lower()
 
 
+def test_a_server_that_knows_no_address_is_answered(make_app: MakeApp) -> None:
+    environ = EnvironBuilder("/", base_url=f"https://{HOST}").get_environ()
+    environ.pop("REMOTE_ADDR", None)
+    _, status, _ = run_wsgi_app(make_app(), environ)
+    assert status == "200 OK"
+
+
+@pytest.mark.parametrize(("debug", "noted"), [(False, ["proxy-none"]), (True, [])])
+def test_no_proxy_is_worth_a_note_in_production(debug: bool, noted: list[str]) -> None:
+    config = Config("", {**SETTINGS, "PROXY_HOPS": 0, "DEBUG": debug})
+    assert [problem.id for problem in proxy.problems(config)] == noted
+    config["PROXY_HOPS"] = 1
+    assert list(proxy.problems(config)) == []
+
+
 @pytest.mark.parametrize("hops", [0, 5])
 def test_hops_that_can_be_counted_are_accepted(make_app: MakeApp, hops: int) -> None:
     assert make_app(PROXY_HOPS=hops).config["PROXY_HOPS"] == hops
@@ -119,7 +136,9 @@ def test_hops_that_cannot_be_counted_are_refused(make_app: MakeApp, hops: int) -
         make_app(PROXY_HOPS=hops)
 
 
-@pytest.mark.parametrize("bind", ["8000", "127.0.0.1", "http://127.0.0.1:8000", ""])
+@pytest.mark.parametrize(
+    "bind", ["8000", "127.0.0.1", "http://127.0.0.1:8000", "", "127.0.0.1:８０００"]
+)
 def test_an_address_that_cannot_be_listened_on_is_refused(make_app: MakeApp, bind: str) -> None:
     with pytest.raises(Refusal, match="bind-unreadable"):
         make_app(BIND=bind)
