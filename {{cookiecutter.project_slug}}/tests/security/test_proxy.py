@@ -137,7 +137,7 @@ def test_hops_that_cannot_be_counted_are_refused(make_app: MakeApp, hops: int) -
 
 
 @pytest.mark.parametrize(
-    "bind", ["8000", "127.0.0.1", "http://127.0.0.1:8000", "", "127.0.0.1:８０００"]
+    "bind", ["8000", "127.0.0.1", "http://127.0.0.1:8000", "", "127.0.0.1:8\u0660"]
 )
 def test_an_address_that_cannot_be_listened_on_is_refused(make_app: MakeApp, bind: str) -> None:
     with pytest.raises(Refusal, match="bind-unreadable"):

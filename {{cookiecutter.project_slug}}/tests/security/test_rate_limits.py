@@ -1,5 +1,6 @@
 """One client asks so often and no more, whatever it does to look like many."""
 
+import importlib.util
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from flask import session
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from itsdangerous import TimestampSigner
+from limits.strategies import MovingWindowRateLimiter
 
 from app import commands
 from app.problem import Refusal
-from app.security.rate_limits import ACCOUNT, FREE, strict
+from app.security.rate_limits import ACCOUNT, FREE, give_back, spend, strict
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.production import HOST, VARIABLES
 from tests.servers import free_port
@@ -107,6 +109,8 @@ def test_flask_limits_lists_every_endpoint() -> None:
     assert listed["GET", "/contact"].endswith("120 per minute over everything")
     assert listed["POST", "/csp-report"].endswith("5 per minute for reports")
     assert "nothing: monitors" in listed["GET", "/healthz"]
+    assert "nothing: monitors" in listed["GET", "/readyz"]
+    assert "nothing: files" in listed["GET", "/static/<path:filename>"]
     assert "IPv6 /64" in result.output
 
 
@@ -303,29 +307,121 @@ def test_a_store_that_cannot_be_used_is_refused(make_app: MakeApp, uri: str, pro
         make_app(RATELIMIT_STORAGE_URI=uri)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "library"),
+    [("redis", "redis"), ("rediss", "redis"), ("valkey", "valkey"), ("valkeys", "valkey")],
+)
 def test_a_store_without_its_library_is_refused(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, scheme: str, library: str
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(Refusal, match="rate-limit-store-library"):
-        make_app(RATELIMIT_STORAGE_URI="redis://127.0.0.1:6379")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == library else find_spec(name)
+    )
+    with pytest.raises(Refusal, match=rf"\[rate-limit-store-library\]\s+Type: uv add {library}$"):
+        make_app(RATELIMIT_STORAGE_URI=f"{scheme}://127.0.0.1:6379")
 
 
 def test_a_library_that_no_longer_asks_us_is_refused(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flask_limiter.Limiter.init_app", lambda *_: None)
-    with pytest.raises(RuntimeError, match="no request would be counted"):
+    with pytest.raises(
+        RuntimeError, match=r"^Flask-Limiter has changed, and no request would be counted\.$"
+    ):
         make_app()
 
 
 def test_a_decorator_of_the_library_adds_a_limit_of_its_own(make_app: MakeApp) -> None:
     app = make_app(RATELIMIT_DEFAULT="2 per minute")
     (limiter,) = app.extensions["limiter"]
+    assert isinstance(limiter.limiter, MovingWindowRateLimiter)
     app.add_url_rule("/rare", "rare", limiter.limit("1 per minute")(lambda: "rare"))
     client = app.test_client()
     assert statuses(client, "/rare", 2) == [200, 429]
     assert statuses(client, "/", 1) == [429]  # it has spent what is over everything
+
+
+def test_a_view_counts_tries_of_its_own(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = make_app()
+
+    @app.get("/guess/<whom>")
+    def guess(whom: str) -> str:
+        spend("2 per hour", "guess", whom)
+        return "wrong"
+
+    client = app.test_client()
+    assert statuses(client, "/guess/ada", 2) == [200, 200]
+    answer = client.get("/guess/ada")
+    assert answer.status_code == 429
+    assert 3_500 < int(answer.headers["Retry-After"]) <= 3_600
+    assert '"rule": "rate_limits:guess"' in capfd.readouterr().err
+    assert statuses(client, "/guess/grace", 1) == [200]
+
+
+def test_a_short_wait_is_told_as_it_is(make_app: MakeApp) -> None:
+    app = make_app()
+
+    @app.get("/guess")
+    def guess() -> str:
+        spend("1 per second", "guess", "ada")
+        return "wrong"
+
+    client = app.test_client()
+    client.get("/guess")
+    assert client.get("/guess").headers["Retry-After"] == "1"
+
+
+def test_what_was_no_guess_is_given_back(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_DEFAULT="6 per minute", RATELIMIT_STRICT="1 per minute")
+
+    @app.post("/right")
+    @strict("right")
+    def right() -> str:
+        spend("1 per minute", "guess", "ada")
+        spend("1 per minute", "guess", "grace")
+        give_back()
+        return "right"
+
+    client = app.test_client()
+    token = api_token(client)
+    sent = [client.post("/right", headers=token).status_code for _ in range(6)]
+    assert sent == [200] * 5 + [429]  # that anybody asked is not given back
+
+
+def test_what_was_not_spent_is_not_given_back(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_DEFAULT="1 per minute")
+
+    @app.get("/free")
+    def free() -> str:
+        give_back()
+        return "done"
+
+    assert statuses(app.test_client(), "/free", 2) == [200, 429]
+
+
+@pytest.mark.parametrize(("by_address", "second"), [(True, 429), (False, 200)])
+def test_an_account_of_ones_own_is_another_client_unless_the_address_counts(
+    make_app: MakeApp, by_address: bool, second: int
+) -> None:
+    app = make_app(RATELIMIT_STRICT="1 per minute")
+
+    @app.get("/signs-in/<int:account>")
+    def sign_in(account: int) -> str:
+        session[ACCOUNT] = account
+        return "welcome"
+
+    marked = strict("test", by_address=True) if by_address else strict("test")
+    app.post("/marked")(marked(lambda: "done"))
+
+    def sent(account: int) -> int:
+        client = app.test_client()
+        client.get(f"/signs-in/{account}")
+        return client.post("/marked", headers=api_token(client)).status_code
+
+    assert [sent(1), sent(2)] == [200, second]
 
 
 def test_limits_hold_while_the_store_is_down(make_app: MakeApp) -> None:

@@ -1,8 +1,10 @@
 """No key that somebody could guess or already has ever signs anything."""
 
 import string
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -224,6 +226,99 @@ def test_no_answer_and_no_log_line_shows_a_key(
     assert "Traceback" in shown  # the log has the trace, and still no key
     assert KEY not in shown
     assert OLD not in shown
+
+
+class Aws:
+    """What stands where boto3 would: a secret with the versions that a test gives it."""
+
+    class ClientError(Exception):
+        """AWS said no."""
+
+    class ResourceNotFoundException(ClientError):
+        """There is no such version."""
+
+    def __init__(self, **versions: dict[str, str]) -> None:
+        self.versions, self.asked = versions, list[object]()
+        self.exceptions = self
+
+    def client(self, service: str, config: object) -> "Aws":
+        self.asked += [service, config]
+        return self
+
+    def get_secret_value(self, **which: str) -> dict[str, str]:
+        self.asked.append(which)
+        if which["VersionStage"] not in self.versions:
+            raise self.ResourceNotFoundException(which["VersionStage"])
+        return self.versions[which["VersionStage"]]
+
+
+def keys_in(monkeypatch: pytest.MonkeyPatch, aws: Aws | None) -> tuple[object, object, list[str]]:
+    """Return the key and the fallbacks that a project reads there, and what it finds wrong."""
+    modules = {
+        "boto3": aws,
+        "botocore.config": SimpleNamespace(Config=lambda **options: options),
+        "botocore.exceptions": SimpleNamespace(
+            BotoCoreError=ConnectionError, ClientError=Aws.ClientError
+        ),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    settings = {"SECRET_KEY_SOURCE": "aws-secrets-manager", "AWS_SECRET_ID": "app/key"}
+    config, found = checks.examine(settings)
+    ids = [problem.id for problem in found]
+    return config["SECRET_KEY"], config["SECRET_KEY_FALLBACKS"], ids
+
+
+def test_the_versions_of_a_secret_of_aws_are_the_keys(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = Aws(AWSCURRENT={"SecretString": f"{KEY}\n"}, AWSPREVIOUS={"SecretString": OLD})
+    assert keys_in(monkeypatch, aws) == (KEY, [OLD], [])
+    assert aws.asked == [
+        "secretsmanager",
+        {"connect_timeout": 3, "read_timeout": 3, "retries": {"total_max_attempts": 2}},
+        {"SecretId": "app/key", "VersionStage": "AWSCURRENT"},
+        {"SecretId": "app/key", "VersionStage": "AWSPREVIOUS"},
+    ]
+
+
+def test_a_secret_of_aws_that_never_changed_has_one_key(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keys_in(monkeypatch, Aws(AWSCURRENT={"SecretString": KEY})) == (KEY, [], [])
+
+
+@pytest.mark.parametrize(
+    ("aws", "problem"),
+    [
+        (Aws(), ["secret-key-aws", "secret-key-missing"]),
+        (Aws(AWSPREVIOUS={"SecretString": OLD}), ["secret-key-aws", "secret-key-missing"]),
+        (Aws(AWSCURRENT={"SecretBinary": KEY}), ["secret-key-missing"]),
+        (None, ["secret-key-aws-library", "secret-key-missing"]),
+    ],
+)
+def test_without_a_key_in_aws_there_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch, aws: Aws | None, problem: list[str]
+) -> None:
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\n")
+    key, fallbacks, found = keys_in(monkeypatch, aws)
+    assert (key or None, fallbacks, found) == (None, [], problem)
+
+
+def test_an_aws_that_does_not_answer_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(**_which: str) -> dict[str, str]:
+        raise ConnectionError("no route")
+
+    aws = Aws()
+    monkeypatch.setattr(aws, "get_secret_value", unreachable)
+    assert keys_in(monkeypatch, aws)[2] == ["secret-key-aws", "secret-key-missing"]
+
+
+def test_a_project_that_names_no_secret_asks_nobody(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert problem_ids("aws-secrets-manager") == ["secret-key-missing"]
 
 
 def test_an_unknown_source_is_refused(root: Path) -> None:
