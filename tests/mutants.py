@@ -68,7 +68,7 @@ COURTS = {
     court.name: court
     for court in (
         Court("none", SECURITY, ("tests",), SLOW),
-        Court("password", (*SECURITY, *LOGIN), ("tests",), SLOW),
+        Court("password", LOGIN, ("tests",), SLOW),
         Court("oidc", LOGIN, ("tests",), SLOW),
         Court(
             "template",

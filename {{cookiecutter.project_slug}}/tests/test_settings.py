@@ -122,6 +122,15 @@ def test_the_secret_that_is_named_is_asked_for(
     assert settings["SECRET_KEY_FALLBACKS"] == [KEY]
 
 
+def test_a_secret_of_ones_own_is_a_variable_or_empty(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "SECRETS", {*config.SECRETS, "MAIL_PASSWORD"})
+    assert checks.settings({})["MAIL_PASSWORD"] == ""
+    monkeypatch.setenv("MAIL_PASSWORD", "given")
+    assert checks.settings({})["MAIL_PASSWORD"] == "given"
+
+
 def test_what_is_wrong_with_the_key_is_said(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,7 +234,7 @@ class Aws:
     class ClientError(Exception):
         """AWS said no."""
 
-    class ResourceNotFoundException(ClientError):
+    class ResourceNotFoundException(ClientError):  # noqa: N818
         """There is no such version."""
 
     def __init__(self, **versions: dict[str, str]) -> None:
@@ -242,10 +242,12 @@ class Aws:
         self.exceptions = self
 
     def client(self, service: str, config: object) -> "Aws":
+        """Return this, and note what was asked for."""
         self.asked += [service, config]
         return self
 
     def get_secret_value(self, **which: str) -> dict[str, str]:
+        """Return a version of the secret."""
         self.asked.append(which)
         if which["VersionStage"] not in self.versions:
             raise self.ResourceNotFoundException(which["VersionStage"])
