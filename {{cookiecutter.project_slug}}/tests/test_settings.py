@@ -125,10 +125,10 @@ def test_the_secret_that_is_named_is_asked_for(
 def test_a_secret_of_ones_own_is_a_variable_or_empty(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "SECRETS", {*config.SECRETS, "MAIL_PASSWORD"})
-    assert checks.settings({})["MAIL_PASSWORD"] == ""
-    monkeypatch.setenv("MAIL_PASSWORD", "given")
-    assert checks.settings({})["MAIL_PASSWORD"] == "given"
+    monkeypatch.setattr(config, "SECRETS", {*config.SECRETS, "MAIL_ACCOUNT"})
+    assert checks.settings({})["MAIL_ACCOUNT"] == ""
+    monkeypatch.setenv("MAIL_ACCOUNT", "given")
+    assert checks.settings({})["MAIL_ACCOUNT"] == "given"
 
 
 def test_what_is_wrong_with_the_key_is_said(
