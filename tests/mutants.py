@@ -397,7 +397,7 @@ class Verdicts:
         self.tools = json.dumps(
             sorted(f"{found.name} {found.version}" for found in distributions())
         )
-        self.file = sqlite3.connect(KEPT / "verdicts.sqlite3")
+        self.file = sqlite3.connect(KEPT / "verdicts.sqlite3", timeout=60)
         self.file.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, noticed_by TEXT, seen TEXT)"
         )

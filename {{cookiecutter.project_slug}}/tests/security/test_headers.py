@@ -232,9 +232,9 @@ def test_a_server_is_told_what_broke_after_the_headers(make_app: MakeApp) -> Non
             start_response("500 INTERNAL SERVER ERROR", [], sys.exc_info())
         return []
 
-    app.wsgi_app = broken  # type: ignore[method-assign]
+    app.wsgi_app = broken  # type: ignore[assignment,method-assign]
     environ = {"wsgi.url_scheme": "https"}
-    headers._floor(app, {})(environ, lambda *given: told.extend(given))  # type: ignore[arg-type,return-value]
+    headers._floor(app, {})(environ, lambda *given: told.extend(given))  # type: ignore[arg-type]
     assert told[0] == "500 INTERNAL SERVER ERROR"
     assert told[2][0] is RuntimeError  # PEP 3333: else the server could not know
 
