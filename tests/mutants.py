@@ -77,7 +77,7 @@ COURTS = {
                 f"tests/test_{name}.py" for name in ("answers", "secrets", "sources", "template")
             ),
             "refuses_what_is_wrong|starts_once_it_has_a_key|named_in_every_way",
-            ("-ppytest_cookies.plugin",),
+            ("-ppytest_cookies.plugin", "-p_hypothesis_pytestplugin"),
         ),
     )
 }
@@ -225,6 +225,7 @@ def run(root: Path, court: Court, *paths: str, plugin: Any) -> Any:  # noqa: ANN
     os.environ.clear()
     os.environ.update({**CLEAN, "PYTHONPATH": os.pathsep.join(path)})
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.environ["CI"] = "1"  # hypothesis then tries the same each time, however long it takes
     sys.path[:] = [*path, *(name for name in sys.path if name not in ("", str(ROOT)))]
     for name in list(sys.modules):
         if name.partition(".")[0] in ("app", "hooks", "tests"):

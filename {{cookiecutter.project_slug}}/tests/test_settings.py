@@ -199,6 +199,14 @@ def test_what_flask_copied_from_a_strangers_file_was_given_by_nobody(
     assert config.given()["APP_SITE_NAME"] == "Given"
 
 
+def test_an_empty_variable_hides_no_other(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_BIND", "")
+    monkeypatch.setenv("APP_PROXY_HOPS", "2")
+    assert checks.settings({})["PROXY_HOPS"] == 2
+
+
 def test_our_dotenv_says_what_no_variable_does(
     settings_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +229,8 @@ def test_our_dotenv_says_what_no_variable_does(
         ("SESSION_COOKIE_SECURE = false", "setting-unknown", "SESSION_COOKIE_SECURE"),
         ("DEBUG = true", "setting-unknown", "DEBUG"),
         ("HSTS_INCLUDE_SUBDOMAINS = 1", "setting-type", "HSTS_INCLUDE_SUBDOMAINS = true"),
+        ("BIND = 8000", "setting-type", "BIND in settings.toml is not of the right type."),
+        ("BIND = 8000", "setting-type", 'BIND = "text"'),
         (f'SECRET_KEY = "{KEY}"', "secret-in-settings", "SECRET_KEY is a secret"),
         ('RATELIMIT_STORAGE_URI = "redis://:pass@h"', "secret-in-settings", "is a secret"),
         ("PROXY_HOPS = ", "settings-unreadable", "line 6"),
@@ -242,7 +252,7 @@ def test_no_file_is_named(settings_file: Path) -> None:
     settings_file.unlink()
     first = checks.examine({})[1][0]
     assert first.id == "settings-unreadable"
-    assert "No such file or directory" in first.sentence
+    assert first.sentence == "settings.toml cannot be read: No such file or directory."
 
 
 @pytest.mark.parametrize(

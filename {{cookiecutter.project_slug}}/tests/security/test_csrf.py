@@ -3,9 +3,11 @@
 import time
 
 import pytest
+from flask import Blueprint
 from flask.testing import FlaskClient
 
 from app import config
+from app.security import csrf
 from tests.conftest import UNSAFE_METHODS, MakeApp, api_token, changed, csrf_token
 from tests.production import HOST, ORIGIN
 
@@ -154,6 +156,19 @@ def test_an_open_form_lives_through_a_change_of_key(make_app: MakeApp) -> None:
         after.set_cookie("__Host-session", cookie.value, domain=HOST, secure=True, path="/")
         answer = after.post("/contact", data={**GOOD, "csrf_token": csrf_token(page)})
         assert answer.status_code == status
+
+
+def test_what_is_exempt_past_us_is_told_and_still_asked_for_its_origin(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, webhooks = make_app(), Blueprint("webhooks", __name__)
+    monkeypatch.setattr(csrf._protect, "_exempt_blueprints", {webhooks})
+    webhooks.add_url_rule("/webhook", "webhook", lambda: "done", methods=["POST"])
+    app.register_blueprint(webhooks)
+    assert csrf.unexplained(app) == ["webhooks.*"]
+    client = app.test_client()
+    assert client.post("/webhook").status_code == 200
+    assert client.post("/webhook", origin="https://evil.example").status_code == 403
 
 
 def test_what_is_exempt_reads_no_session(make_app: MakeApp) -> None:
