@@ -15,7 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from app import commands
 from app.problem import Refusal
-from app.security.rate_limits import ACCOUNT, FREE, give_back, spend, strict
+from app.security.rate_limits import ACCOUNT, FREE, _client_of, give_back, spend, strict
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.production import HOST, VARIABLES
 from tests.servers import free_port
@@ -184,7 +184,7 @@ ONE_CLIENT = [
     ("192.0.2.1", "192.0.2.1"),
     ("192.0.2.1", "::ffff:192.0.2.1"),
     ("2001:db8::1", "2001:db8::ffff:1"),
-    ("2001:db8:0:0:1::1", "2001:db8:0:0:2::1"),
+    ("2001:db8:0:0:1::1", "2001:db8:0:0:8000::1"),
     ("", "unix:"),
     ("", "not an address"),
 ]
@@ -205,6 +205,20 @@ def test_one_client_is_one_bucket(make_app: MakeApp, first: str, second: str, st
     for address, expected in ((first, 200), (first, 429), (second, status)):
         answer = client.get("/", environ_overrides={"REMOTE_ADDR": address})
         assert answer.status_code == expected
+
+
+def test_a_server_that_knows_no_address_has_one_client(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = make_app(PROXY_HOPS=0).test_client()
+    client.post("/contact", environ_overrides={"REMOTE_ADDR": ""})
+    assert '"client": "unknown"' in capfd.readouterr().err
+
+
+def test_many_addresses_take_no_more_memory_than_some() -> None:
+    for number in range(2_000):
+        _client_of(f"198.51.{number // 256}.{number % 256}")
+    assert _client_of.cache_info().currsize == 1_024
 
 
 def test_a_forged_address_is_no_new_client(make_app: MakeApp) -> None:
@@ -340,6 +354,18 @@ def test_a_decorator_of_the_library_adds_a_limit_of_its_own(make_app: MakeApp) -
     client = app.test_client()
     assert statuses(client, "/rare", 2) == [200, 429]
     assert statuses(client, "/", 1) == [429]  # it has spent what is over everything
+
+
+def test_a_decorator_of_the_library_limits_what_a_view_calls(make_app: MakeApp) -> None:
+    app = make_app()
+    (limiter,) = app.extensions["limiter"]
+
+    @limiter.limit("1 per minute")
+    def dear() -> str:
+        return "done"
+
+    app.add_url_rule("/calls", "calls", lambda: dear())
+    assert statuses(app.test_client(), "/calls", 2) == [200, 429]
 
 
 def test_a_view_counts_tries_of_its_own(
