@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import coverage
 import pytest
 
-from tests.conftest import CLEAN, ROOT
+from tests.checkout import CLEAN, ROOT
 from tests.matrix import bake, checkout, silence
 from tests.mutations import Mutant, mutants
 

@@ -222,7 +222,8 @@ def test_the_first_hour_and_what_the_hook_says_next(
     assert named[:2] == [run, test]
     stranger.types(install, project)
     serves_its_page(stranger, f"{install} && {go} && {run}", here.parent)
-    attack = f"{install} && {go} && {test} -q"
+    # Without what the page has brought for the production shape: who follows the hook has none.
+    attack = f"{install} && {go} && uv sync --quiet && {test} -q"
     summary = stranger.types(attack, here.parent, WHOLE_SUITE_S).splitlines()[-1]
     assert re.search(r"\d+ passed", summary)
     assert "failed" not in summary
