@@ -99,6 +99,17 @@ def test_every_python_end_and_system_has_a_job() -> None:
         assert f'requires-python = ">={pythons[0]}"' in text
 
 
+def test_every_session_that_judges_is_run_by_a_job() -> None:
+    sessions = re.findall(
+        r"^@nox.session.*\n(?:@.*\n)*def (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE
+    )
+    jobs = workflow(ROOT)["jobs"]
+    said = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    named = set(re.findall(r'nox (?:-R )?-s "?([a-z]+)', said))
+    named |= {"lint", "types", *jobs["weekly"]["strategy"]["matrix"]["session"]}  # .ci/run's first
+    assert set(sessions) - named == {"bench", "pictures"}  # a person reads or keeps what these make
+
+
 def test_an_hour_of_load_is_for_the_schedule_alone() -> None:
     job = workflow(ROOT)["jobs"]["soak"]
     assert job["if"] == "github.event_name == 'schedule'"
@@ -117,7 +128,7 @@ def test_nothing_is_trusted_but_a_commit(root: Path) -> None:
         assert parsed["concurrency"]["cancel-in-progress"] is (path.stem == "ci")
         for name, job in parsed["jobs"].items():
             assert job["permissions"] == WRITES.get(name, {"contents": "read"})
-            assert job["timeout-minutes"] <= (90 if name == "soak" else 60)
+            assert job["timeout-minutes"] <= (90 if name in ("soak", "weekly") else 60)
             (checkout,) = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
             assert checkout["with"]["persist-credentials"] is False
             said = "\n".join(step.get("run", "") for step in job["steps"])

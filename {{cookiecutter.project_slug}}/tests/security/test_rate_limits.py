@@ -360,11 +360,11 @@ def test_a_decorator_of_the_library_limits_what_a_view_calls(make_app: MakeApp) 
     app = make_app()
     (limiter,) = app.extensions["limiter"]
 
-    @limiter.limit("1 per minute")
     def dear() -> str:
         return "done"
 
-    app.add_url_rule("/calls", "calls", lambda: dear())
+    limited = limiter.limit("1 per minute")(dear)
+    app.add_url_rule("/calls", "calls", lambda: limited())
     assert statuses(app.test_client(), "/calls", 2) == [200, 429]
 
 
