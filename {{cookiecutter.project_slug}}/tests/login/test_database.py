@@ -240,8 +240,12 @@ def test_a_database_that_goes_as_a_request_ends_takes_no_answer_away(
 
     client = signed_in(app)
     with app.app_context():
-        event.listen(db.engine, "rollback", gone)
-    assert client.get("/account").status_code == 200
+        engine = db.engine
+    event.listen(engine, "rollback", gone)
+    try:
+        assert client.get("/account").status_code == 200
+    finally:
+        event.remove(engine, "rollback", gone)
     assert "The database went as a request ended" in caplog.text
 
 
