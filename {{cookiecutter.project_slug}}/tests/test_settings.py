@@ -263,6 +263,7 @@ def test_no_file_is_named(settings_file: Path) -> None:
         ("APP_PROXXY_HAPS", "variable-misspelt"),
         ("APP_TRUSTED_HOTS", "variable-misspelt"),
         ("APP_SECRET_KEY", "secret-with-prefix"),
+        ("APP_SECRET_KEY_FILE", "secret-with-prefix"),
         ("APP_SECRET_KEY_FALLBACKS", "secret-with-prefix"),
     ],
 )

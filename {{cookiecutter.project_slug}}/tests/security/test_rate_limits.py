@@ -1,9 +1,11 @@
 """One client asks so often and no more, whatever it does to look like many."""
 
 import importlib.util
+import re
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -107,6 +109,8 @@ def test_flask_limits_lists_every_endpoint() -> None:
     strict = "120 per minute over everything, 5 per minute for contact"
     assert listed["POST", "/contact"].endswith(strict)
     assert listed["GET", "/contact"].endswith("120 per minute over everything")
+    assert listed["POST", "/api/ping"].endswith("120 per minute over everything")
+    assert {method for method, _ in listed}.isdisjoint({"HEAD", "OPTIONS"})
     assert listed["POST", "/csp-report"].endswith("5 per minute for reports")
     assert "nothing: monitors" in listed["GET", "/healthz"]
     assert "nothing: monitors" in listed["GET", "/readyz"]
@@ -272,21 +276,42 @@ def test_the_client_is_told_what_is_left(make_app: MakeApp) -> None:
 
 def test_a_form_tells_of_both_limits(client: FlaskClient) -> None:
     headers = client.post("/contact", data=GOOD).headers
-    assert headers["RateLimit-Policy"].count("w=60") == 2
-    assert '"contact-60s";q=5;w=60' in headers["RateLimit-Policy"]
-    assert '"contact-60s";r=4' in headers["RateLimit"]
+    assert headers["RateLimit-Policy"] == '"default-60s";q=120;w=60, "contact-60s";q=5;w=60'
+    left = r'"default-60s";r=119;t=\d+, "contact-60s";r=4;t=\d+'
+    assert re.fullmatch(left, headers["RateLimit"])
 
 
 @pytest.mark.parametrize("path", ["/", "/api/ping"])
 def test_a_refused_client_is_told_when_to_come_back(make_app: MakeApp, path: str) -> None:
-    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    client = make_app(RATELIMIT_DEFAULT="1 per hour").test_client()
     client.get(path)
     answer = client.get(path)
     assert answer.status_code == 429
     seconds = int(answer.headers["Retry-After"])
-    assert 55 <= seconds <= 60
+    assert 3_500 < seconds <= 3_600
     assert f"Please come back in {seconds} seconds." in answer.text
     assert answer.mimetype == ("application/problem+json" if path == "/api/ping" else "text/html")
+
+
+def test_a_window_that_ends_meanwhile_is_worth_a_second(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute").test_client()
+    client.get("/")
+    later = SimpleNamespace(time=lambda: time.time() + 100)  # counted before, told after
+    monkeypatch.setattr("app.security.rate_limits.time", later)
+    headers = client.get("/").headers
+    assert headers["RateLimit"] == '"default-60s";r=0;t=0'
+    assert headers["Retry-After"] == "1"
+
+
+def test_the_log_names_the_purpose_of_what_is_over_both_limits(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = make_app(RATELIMIT_DEFAULT="1 per minute", RATELIMIT_STRICT="1 per minute")
+    browser = client.test_client()
+    assert [browser.post("/csp-report", json={}).status_code for _ in range(2)] == [415, 429]
+    assert '"rule": "rate_limits:reports"' in capfd.readouterr().err
 
 
 def test_coming_back_then_works(make_app: MakeApp) -> None:
@@ -385,6 +410,19 @@ def test_a_view_counts_tries_of_its_own(
     assert 3_500 < int(answer.headers["Retry-After"]) <= 3_600
     assert '"rule": "rate_limits:guess"' in capfd.readouterr().err
     assert statuses(client, "/guess/grace", 1) == [200]
+
+
+def test_a_view_that_spends_no_limit_counts_tries_of_its_own_all_the_same(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+
+    def guess(filename: str) -> str:
+        spend("1 per minute", "guess", filename)
+        return "wrong"
+
+    app.view_functions["static"] = guess
+    assert statuses(app.test_client(), "/static/ada", 2) == [200, 429]
 
 
 def test_a_short_wait_is_told_as_it_is(make_app: MakeApp) -> None:

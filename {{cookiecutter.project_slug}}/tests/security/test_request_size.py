@@ -63,6 +63,13 @@ def test_many_parts_are_refused_before_the_token(small: FlaskClient) -> None:
     assert small.post("/contact", data=parts).status_code == 413
 
 
+def test_what_is_too_large_is_read_no_further_wherever_it_comes_from(small: FlaskClient) -> None:
+    for path in ("/contact", "/nowhere"):
+        parts = {f"file{number}": (BytesIO(b""), "a") for number in range(4)}
+        answer = small.post(path, data=parts, origin="https://evil.example")
+        assert answer.status_code == 413
+
+
 def test_a_report_is_small(client: FlaskClient) -> None:
     answer = client.post(
         "/csp-report", data=b" " * 16_385 + b"{}", content_type="application/csp-report"

@@ -2,7 +2,7 @@
 
 import string
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,7 +60,7 @@ def problem_ids(source: str) -> list[str]:
 def test_a_key_that_can_be_guessed_is_refused(
     make_app: MakeApp, weak: object, problem: str
 ) -> None:
-    with pytest.raises(Refusal, match=problem) as refusal:
+    with pytest.raises(Refusal, match=rf"\[{problem}\]") as refusal:
         make_app(SECRET_KEY=weak)
     assert not weak or str(weak) not in str(refusal.value)
 
@@ -93,16 +93,17 @@ def test_the_published_keys_are_many_and_every_one_is_refused() -> None:
     keys = [line for line in lines if not line.startswith("# ")]
     assert len(secret_key.PUBLISHED) >= 50
     assert all(secret_key.is_published(key) and secret_key.weakness(key) for key in keys)
+    assert not any(secret_key.is_published(line) for line in lines if line not in keys)
 
 
 @pytest.mark.parametrize("fallback", ["", "d", "dev", "k" * 64])
 def test_a_weak_fallback_is_refused_as_a_weak_key_is(make_app: MakeApp, fallback: str) -> None:
-    with pytest.raises(Refusal, match="secret-key-fallback-weak"):
+    with pytest.raises(Refusal, match=r"key 2 .*\[secret-key-fallback-weak\]"):
         make_app(SECRET_KEY_FALLBACKS=[OLD, fallback])
 
 
 def test_a_fallback_that_is_text_would_be_one_key_a_letter(make_app: MakeApp) -> None:
-    with pytest.raises(Refusal, match="secret-key-fallbacks-not-a-list"):
+    with pytest.raises(Refusal, match=r"\[secret-key-fallbacks-not-a-list\]"):
         make_app(SECRET_KEY_FALLBACKS=OLD)
 
 
@@ -138,11 +139,19 @@ def test_a_mounted_file_is_read_without_its_line_end(
     assert settings["SECRET_KEY"] == KEY
 
 
-def test_a_mounted_file_that_is_not_there_is_named(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file or directory"), (f"{KEY}é", "it is not ASCII text")],
+)
+def test_a_mounted_file_that_cannot_be_read_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
 ) -> None:
+    if content:
+        (root / "mounted").write_text(content, "utf-8")
     monkeypatch.setenv("SECRET_KEY_FILE", str(root / "mounted"))
-    assert problem_ids("file") == ["secret-key-file-unreadable", "secret-key-missing"]
+    _, found = checks.examine({"SECRET_KEY_SOURCE": "file"})
+    assert [problem.id for problem in found] == ["secret-key-file-unreadable", "secret-key-missing"]
+    assert found[0].sentence.endswith(f"mounted cannot be read: {reason}.")
 
 
 @pytest.mark.parametrize("source", ["environment", "file"])
@@ -323,15 +332,31 @@ def test_a_project_that_names_no_secret_asks_nobody(
     assert problem_ids("aws-secrets-manager") == ["secret-key-missing"]
 
 
+@pytest.mark.parametrize("source", ["environment", "file", "aws-secrets-manager"])
+def test_whoever_has_no_key_is_told_how_to_give_one_where_they_are(
+    root: Path, request: pytest.FixtureRequest, source: str
+) -> None:
+    def told() -> list[str]:
+        return [problem.hint for problem in checks.examine({"SECRET_KEY_SOURCE": source})[1]]
+
+    assert told() == [secret_key.HOW_TO_GIVE_A_KEY[source]]
+    request.getfixturevalue("development")
+    assert told() == [secret_key.HOW_TO_GIVE_A_KEY["dotenv"]]
+
+
 def test_an_unknown_source_is_refused(root: Path) -> None:
     assert problem_ids("vault") == ["secret-key-source-unknown"]
 
 
+@pytest.mark.parametrize("hours", [-12, 0, 14])
 def test_a_fallback_counts_until_its_day_is_over(
-    root: Path, caplog: pytest.LogCaptureFixture
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hours: int
 ) -> None:
-    today = datetime.now(UTC).date()
-    yesterday = today - timedelta(days=1)
+    # Where the server stands, it may be the day before or the day after already.
+    now, there = datetime(2026, 6, 2, 11, tzinfo=UTC), timezone(timedelta(hours=hours))
+    clock = SimpleNamespace(now=lambda zone=None: now.astimezone(zone or there))
+    monkeypatch.setattr(secret_key, "datetime", clock)
+    today, yesterday = "2026-06-02", "2026-06-01"
     (root / ".env").write_text(
         f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={OLD}:{today},{STRANGERS_KEY}:{yesterday}\n"
     )
@@ -343,5 +368,6 @@ def test_a_fallback_counts_until_its_day_is_over(
 
 
 def test_a_day_that_is_none_is_refused(root: Path) -> None:
-    (root / ".env").write_text(f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={OLD}:soon\n")
-    assert problem_ids("dotenv") == ["secret-key-fallback-date"]
+    fallbacks = f"{OLD}:soon,{STRANGERS_KEY}:2026-02-30"
+    (root / ".env").write_text(f"SECRET_KEY={KEY}\nSECRET_KEY_FALLBACKS={fallbacks}\n")
+    assert problem_ids("dotenv") == ["secret-key-fallback-date"] * 2
