@@ -46,6 +46,26 @@ def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])  # Werkzeug knows the first
+def test_what_the_server_cannot_read_is_the_clients_mistake(
+    small: FlaskClient, error: type[Exception]
+) -> None:
+    class Broken(BytesIO):
+        def read(self, _size: int | None = -1, /) -> bytes:
+            raise error("no chunk")
+
+        readinto = read  # type: ignore[assignment]
+
+    answer = small.post(
+        "/contact",
+        input_stream=Broken(),
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+        origin="https://evil.example",
+    )
+    assert answer.status_code == 400
+
+
 def test_a_length_that_lies_is_not_believed(small: FlaskClient) -> None:
     answer = small.post(
         "/contact", data=b"", content_type=FORM, environ_overrides={"CONTENT_LENGTH": "9" * 30}
