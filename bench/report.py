@@ -106,6 +106,13 @@ def bakes(kept: Kept) -> str:
     return table(["template", "before", "after", "budget (reach for)"], rows)
 
 
+def suites(kept: Kept) -> str:
+    """Return what a project's own suite costs."""
+    spent, tests = (kept["after"][f"suite, {what}"] for what in ("CPU", "tests"))
+    rows = [[login, f"{tests[login]:.0f}", f"{spent[login]:.0f}"] for login in spent]
+    return table(["login", "tests", "CPU, s"], rows)
+
+
 def matrix(kept: Kept) -> str:
     """Return what the matrix adds."""
     found = kept["after"]["matrix, CPU"]
@@ -158,6 +165,7 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "layers": layers,
     "starts": starts,
     "bakes": bakes,
+    "suites": suites,
     "matrix": matrix,
 }
 

@@ -1,10 +1,11 @@
-"""What the matrix adds to the bake and to the judges' own commands, for one combination.
+"""What a project's own suite costs, and what the matrix adds to the bake and the judges' commands.
 
 nox -s bench -- suite
 
 CPU time in one environment for all; `start` is the judge, since the others do the same and longer.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,25 @@ def taken(directory: Path, path: Path, *words: str) -> float:
     return measure.children_s() - before
 
 
+def attacked(template: str, login: str) -> tuple[float, float]:
+    """Let a project attack itself; return the CPU time, and how many attacks there were."""
+    plugins = [f"-pno:{name}" for name in ("cacheprovider", "cookies", "hypothesispytest", "xdist")]
+    words = ["-m", "pytest", "-q", *plugins, "--ignore=tests/live"]
+    with measure.baked(template, login=login) as project:
+        before = measure.children_s()
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, *words],
+            cwd=project,
+            env={**measure.VARIABLES, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=measure.LONG_S,
+        )
+        (passed,) = re.findall(r"(\d+) passed", done.stdout)
+        return measure.children_s() - before, float(passed)
+
+
 def main() -> None:
     """Measure."""
     chosen = measure.options(__doc__).parse_args()
@@ -71,6 +91,9 @@ def main() -> None:
         for once in cases.values():
             once()
         found = {"matrix, CPU": measure.interleaved(cases, ROUNDS)}
+        suites = {login: attacked(str(copy), login) for login in ("none", "password", "oidc")}
+        found["suite, CPU"] = {login: spent for login, (spent, _) in suites.items()}
+        found["suite, tests"] = {login: tests for login, (_, tests) in suites.items()}
     values = found["matrix, CPU"]
     measure.keep(chosen.keep, found)
     beyond = values["the matrix"] - values["bake and commands"]
