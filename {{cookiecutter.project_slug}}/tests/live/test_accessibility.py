@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,8 @@ SCHEMES: tuple[tuple[Literal["light", "dark"], str], ...] = (
 PICTURE_WIDTH, PICTURE_HEIGHT = 1200, 900
 TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 MOST_TABS = 40
+FOCUSED = "() => [...document.querySelectorAll('[autofocus]')].every((it) => it.matches(':focus'))"
+FOCUS_MS = 10_000  # a browser follows autofocus when it next draws
 
 Found = dict[str, list[str]]
 
@@ -75,8 +78,11 @@ class Look:
 
     def at(self, name: str) -> None:
         """Measure the page that is open; keep what is wrong with it, by its aspect."""
+        api = importlib.import_module("playwright.sync_api")
         page = self._page
         page.wait_for_load_state()
+        with suppress(api.TimeoutError):  # that it did not come is said below
+            page.wait_for_function(FOCUSED, timeout=FOCUS_MS)
         self._ask("announced", name)
         self._ask("moves", name)
         steps = page.evaluate("measure.follow") + 1
