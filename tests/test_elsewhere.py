@@ -3,6 +3,7 @@
 The repository's workflow runs the tests there.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -202,9 +203,22 @@ def test_a_project_is_attacked_where_loopback_has_one_address(
     }[proxy] in said
 
 
+def texts_of_no_encoding(source: Path) -> Iterator[str]:
+    """Yield where a path's text is read or written; ruff does not know that it is a path's."""
+    place = {"read_text": 0, "write_text": 1}  # of the encoding
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        match node:
+            case ast.Call(ast.Attribute(attr=verb), args, keywords) if verb in place:
+                if len(args) <= place[verb] and "encoding" not in {word.arg for word in keywords}:
+                    yield f"{source}:{node.lineno}"
+
+
 def test_every_file_is_opened_with_an_encoding(bake: Callable[..., Project]) -> None:
     project = bake()
     rule = ("--preview", "--select", "PLW1514", "--ignore-noqa")
     project.run("ruff", "check", *rule, "app", "gunicorn.conf.py")
     ruff = [sys.executable, "-m", "ruff", "check", *rule, "hooks"]
     subprocess.run(ruff, cwd=ROOT, check=True)
+    sources = [*project.path.rglob("app/**/*.py"), *ROOT.glob("hooks/*.py")]
+    assert len(sources) > 2
+    assert [place for source in sources for place in texts_of_no_encoding(source)] == []
