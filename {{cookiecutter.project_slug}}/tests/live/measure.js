@@ -83,13 +83,13 @@ window.measure = (() => {
     return controls().length;
   };
 
-  // Somebody has gone once around the page: where there were no controls, or in another order?
+  // Somebody has gone around the page, more than once: where there were no controls, or in another order?
   const keyboard = (way) => {
     const expected = controls();
     if (way === "Shift+Tab") expected.reverse();
     const start = focused.findIndex(({ target }) => target === expected[0]);
     const around = [...focused.slice(start), ...focused.slice(0, start)];
-    const went = [...new Set(around.map(({ target }) => target))]; // the first one comes twice
+    const went = [...new Set(around.map(({ target }) => target))]; // each comes again
     const missed = expected.filter((element) => !went.includes(element));
     const problems = focused.flatMap(({ target, problems }) =>
       problems.map((problem) => `${named(target)} ${problem}`),
