@@ -37,6 +37,10 @@ PYTEST += ("-pno:hypothesispytest", "-pno:cookies")
 STARTS = "import app; assert app.create_app().test_client().get('/healthz').status_code == 200"
 
 
+# What the production stack is made of, and those who ask it.
+SEEN_LIVE = ("app/", "deploy/", "docs/postman/", "tests/", "gunicorn.conf.py")
+
+
 class Baked(NamedTuple):
     """A project, with the answers that it was made from."""
 
@@ -102,7 +106,7 @@ def everything(baked: Baked) -> Iterator[tuple[str, bytes]]:
 def running(baked: Baked) -> Iterator[tuple[str, bytes]]:
     """Yield what the production stack runs; it brings a key of its own."""
     for name in baked.files():
-        if name.startswith(("app/", "deploy/", "tests/")) or name == "gunicorn.conf.py":
+        if name.startswith(SEEN_LIVE):
             yield name, (baked.path / name).read_bytes()
     yield "settings.toml", (baked.path / "settings.toml").read_bytes()
 
@@ -199,7 +203,7 @@ def main() -> None:
     judges = [judge for judge in JUDGES if judge.name in options.judges.split(",")]
     tools = json.dumps([sys.version, *installed()])
     KEPT.mkdir(exist_ok=True)
-    begun, failed, ran = time.monotonic(), [], Counter[str]()
+    begun, refused, ran = time.monotonic(), Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="matrix-") as name:
         directory = Path(name)
         template = checkout(directory)
@@ -209,7 +213,8 @@ def main() -> None:
         print(f"{len(projects)} baked, {time.monotonic() - begun:.0f} s", flush=True)
         for baked in projects:
             if wrong := wrong_files(baked.path, baked.answers):
-                failed.append((f"files {baked.name}", f"{sorted(wrong)}\n"))
+                refused["files"] += 1
+                print(f"files {baked.name}: refused\n{sorted(wrong)}")
         todo: dict[str, tuple[Judge, Baked]] = {}
         for judge in judges:
             for baked in projects:
@@ -228,26 +233,24 @@ def main() -> None:
                 said, spent = future.result(), time.monotonic() - begun
                 ran[judge.name] += 1
                 if said:
-                    failed.append((f"{judge.name} {baked.name}", said))
+                    refused[judge.name] += 1
                 else:
                     (KEPT / asked[future]).write_text(f"{judge.name} {baked.name}\n")
                 line = f"[{number}/{len(asked)}] {judge.name} {baked.name}"
-                print(f"{line}: {'refused' if said else 'passed'}, {spent:.0f} s", flush=True)
-    for what, said in failed:
-        print(f"\n== {what}\n{said}")
+                verdict = f"refused, {spent:.0f} s\n{said}" if said else f"passed, {spent:.0f} s"
+                print(f"{line}: {verdict}", flush=True)
     print(
         f"\n{len(projects)} of {len(COMBINATIONS)} combinations, {time.monotonic() - begun:.0f} s"
     )
     print("| judge | projects | different bytes | judged now | known already | refused |")
     print("| --- | --- | --- | --- | --- | --- |")
-    refused = Counter(what.partition(" ")[0] for what, _ in failed)
     print("| " + " | ".join(["files", *[str(len(projects))] * 3, "0", f"{refused['files']} |"]))
     for judge in judges:
         name, all_ = judge.name, total[judge.name]
         meant = sum(judge.judges(baked.answers) for baked in projects)
         known_ = all_ - ran[name]
         print(f"| {name} | {meant} | {all_} | {ran[name]} | {known_} | {refused[name]} |")
-    sys.exit(bool(failed))
+    sys.exit(refused.total() > 0)
 
 
 if __name__ == "__main__":
