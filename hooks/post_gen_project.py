@@ -126,7 +126,8 @@ def ignore_secrets(path: str = ".gitignore") -> None:
         text = file.read()
         missing = [line for line in IGNORED if line not in text.splitlines()]
         if missing:
-            file.write("\n".join(["" if text.endswith("\n") or not text else "\n", *missing, ""]))
+            end = "" if text.endswith("\n") or not text else "\n"
+            file.write(end + "".join(f"{line}\n" for line in missing))
 
 
 def quoted(path: str, system: str = sys.platform) -> str:

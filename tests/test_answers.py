@@ -75,6 +75,8 @@ BAD = {
         "10.0.0.05",
         "example.256",
         ".".join(["x" * 50] * 5),
+        "192.0.2.256",
+        "192.0.2",
     ],
     "security_contact": [
         "",
@@ -88,6 +90,8 @@ BAD = {
         'https://example.com/"',
         "javascript:alert(1)",
         "https://example.com:8443?to=ada@example.com",
+        "https://example..com",
+        "mailto:ada@-.example",
     ],
     "allowed_origins": [
         "https://www.example.com/",
@@ -120,6 +124,7 @@ BAD = {
         "5\x0cper minute",
         "1000000000 per minute",
         "5 per 1000 years",
+        "5 per \u017fecond",  # an s of old, which re.IGNORECASE takes for one
     ],
     "strict_rate_limit": ["5 per minute,", "5 per minute and 6 per hour", "٥ per minute"],
     **{
@@ -128,8 +133,70 @@ BAD = {
 }
 
 
+LABEL = "x" * 63
+# Of every kind, and as long as can be.
+GOOD_TOO = {
+    "project_name": ["x" * 100, "نامه\u200cها", " x ", "a://b:@d"],
+    "project_slug": ["x" * 50, "a", "1-2-b", "console"],
+    "description": ["", "x" * 300, "see https://example.com/a:b@c"],
+    "domain": [f"{LABEL}.{LABEL}.{LABEL}.{'x' * 61}", "a", "192.0.2.1", "xn--mller-kva.example"],
+    "security_contact": [
+        "https://example.com",
+        "https://192.0.2.1:8443/security?from=a%20b#c",
+        "mailto:security+flask@example.com?subject=x",
+        f"https://example.com/{'x' * 234}",
+    ],
+    "allowed_origins": [
+        "",
+        " ",
+        "none",
+        " none ",
+        "http://localhost:5000",
+        "http://127.0.0.1, http://localhost",
+        "https://a.example:65535,https://192.0.2.1:10",
+        f"https://{LABEL}.example" + ", https://a.example" * 101 + " " * 2,
+    ],
+    "rate_limit": [
+        "10 PER 2 Minutes",
+        "5/day;6 per 2 hours,7 / second|8 per month ; 9 per year",
+        "0005 per 0002 day",
+        f"999999999 per 999 years{' ' * 77}",
+    ],
+    "strict_rate_limit": ["1/second"],
+}
+TOO_LONG = {
+    question: f"{all_good[place]}{more}"
+    for question, place, more in (
+        ("project_name", 0, "x"),
+        ("project_slug", 0, "x"),
+        ("description", 1, "x"),
+        ("domain", 0, "x"),
+        ("security_contact", 3, "x"),
+        ("allowed_origins", 7, " "),
+        ("rate_limit", 3, " "),
+    )
+    for all_good in [GOOD_TOO[question]]
+}
+LENGTHS = [100, 50, 300, 253, 254, 2_000, 100]
+
+
 def test_good_answers_are_good() -> None:
     assert list(hook.problems(GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [(question, good) for question, all_good in GOOD_TOO.items() for good in all_good],
+)
+def test_a_good_answer_of_any_kind_is_taken(question: str, answer: str) -> None:
+    assert list(hook.problems({**GOOD, question: answer})) == []
+
+
+def test_no_answer_is_a_character_longer() -> None:
+    assert [len(answer) - 1 for answer in TOO_LONG.values()] == LENGTHS
+    for question, answer in TOO_LONG.items():
+        (sentence,) = hook.problems({**GOOD, question: answer})
+        assert sentence.startswith(f"{question}: ")
 
 
 @pytest.mark.parametrize(

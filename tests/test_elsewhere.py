@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml  # type: ignore[import-untyped]  # cookiecutter's own
 
-from hooks import post_gen_project as hook
 from hooks.pre_gen_project import DEVICES
 from tests.checkout import CHOICES, CLEAN, ROOT, tracked
 from tests.conftest import LONG_S, Project, said_by
@@ -104,11 +103,6 @@ def test_the_workflow_types_them_on_windows(bake: Callable[..., Project]) -> Non
     served = r".venv\Scripts\flask run --debug"  # goes on until somebody ends it
     expected = [*make, r"cd ..\my-secure-app", *(line for line in run if line != served)]
     assert step["run"].splitlines() == expected
-
-
-def test_a_shell_reads_the_directory_that_the_hook_names() -> None:
-    assert hook.quoted("/home/ada/it's here", "linux") == "'/home/ada/it'\"'\"'s here'"
-    assert hook.quoted(r"C:\Users\Ada L\app", "win32") == r'"C:\Users\Ada L\app"'
 
 
 # -- What is installed

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hooks import pre_gen_project as hook
 from tests.checkout import ANSWERS, CHOICES, CLEAN, ROOT
 from tests.conftest import CommandLine, Project, said_by
 
@@ -51,23 +50,6 @@ def test_a_refusal_says_how_to_keep_the_other_answers(command_line: CommandLine)
     settings = tomllib.loads((output / "ada-s" / "settings.toml").read_text())
     assert settings["TRUSTED_HOSTS"] == ["ada.example"]
     assert (output / "ada-s" / "deploy" / "Caddyfile").exists()
-
-
-def test_a_refusal_names_no_answers_of_an_earlier_run(
-    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command_line("--no-input")
-    (replay,) = command_line.home.glob(".cookiecutter_replay/*")
-    answers = json.loads(replay.read_text())["cookiecutter"]
-    monkeypatch.setenv("HOME", str(command_line.home))
-    monkeypatch.setenv("USERPROFILE", str(command_line.home))
-    assert str(replay) in hook.again(answers)
-    assert hook.again({**answers, "domain": "other.example"}) == ""
-    for text in ("{}", '{"cookiecutter": []}', "", "\0"):
-        replay.write_text(text)
-        assert hook.again(answers) == ""
-    replay.unlink()
-    assert hook.again(answers) == ""
 
 
 @pytest.mark.parametrize("has_uv", [True, False])

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from hooks import post_gen_project as hook
 from tests.checkout import CLEAN
 from tests.conftest import CommandLine, Project
 
@@ -78,24 +77,6 @@ def test_git_never_sees_the_key(bake: Callable[..., Project]) -> None:
     history = git("log", "--patch")
     assert "SECRET_KEY=\n" in history  # .env.example
     assert key_of(project.path) not in history
-
-
-@pytest.mark.parametrize("kept", ["", "*.pyc", "*.pyc\n", ".env*\n!.env.example\n"])
-def test_dotenv_is_ignored_before_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(".gitignore").write_text(kept)
-    written = []
-    monkeypatch.setattr(
-        "runpy.run_path",
-        lambda _path: {"create": lambda: written.append(Path(".gitignore").read_text())},
-    )
-    hook.main({"project_slug": "a", "proxy": "load-balancer", "login": "password"})
-    (ignored,) = written
-    assert ignored.startswith(kept)
-    assert ignored.splitlines()[-2:] == [".env*", "!.env.example"]
-    assert ignored.count(".env*") == 1
 
 
 def test_an_update_of_the_template_does_not_see_it(bake: Callable[..., Project]) -> None:

@@ -96,11 +96,6 @@ def test_packages_come_from_one_index_as_they_were_locked(bake: Callable[..., Pr
     assert "uv sync --no-dev --locked" in dockerfile
 
 
-@pytest.mark.parametrize("path", list(itertools.chain(*hook.RULED_OUT.values())))
-def test_what_an_answer_rules_out_is_a_file_of_the_template(path: str) -> None:
-    assert path in ALWAYS
-
-
 def test_nothing_is_removed_from_a_project_that_was_here_before(
     bake: Callable[..., Project],
     monkeypatch: pytest.MonkeyPatch,
@@ -112,21 +107,6 @@ def test_nothing_is_removed_from_a_project_that_was_here_before(
     hook.main({"project_slug": "my-secure-app", "proxy": "none", "login": "password"})
     assert project.files() == before
     assert "Your answers rule out:\n  deploy/nginx.conf\n" in capfd.readouterr().out
-
-
-def test_a_directory_goes_with_its_last_file(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path_factory.mktemp("project")
-    monkeypatch.chdir(root)
-    (root / "deploy" / "deep").mkdir(parents=True)
-    for name in ("one", "two"):
-        (root / "deploy" / "deep" / name).touch()
-    hook.remove("deploy/deep/one")
-    assert (root / "deploy" / "deep" / "two").exists()
-    (root / "other").touch()
-    hook.remove("deploy/deep/two")
-    assert not (root / "deploy").exists()
 
 
 def test_module_entry_settings_attack_and_row_agree() -> None:
