@@ -20,6 +20,7 @@ import sqlite3
 import sys
 import time
 import tomllib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -275,6 +276,7 @@ class Judge:
     def prepare(cls, masters: Path, baselines: dict[str, Baseline], likeliest: int) -> None:
         """Import what tests import; a mutant is judged in a fork."""
         silence()
+        warnings.simplefilter("ignore")  # of who is imported sooner than usual
         cls.masters, cls.baselines, cls.likeliest = masters, baselines, likeliest
         for name in sorted({name for found in baselines.values() for name in found.imported}):
             if name.partition(".")[0] not in ("app", "hooks", "tests", "conftest", "__main__"):
