@@ -204,10 +204,26 @@ def test_no_answer_is_a_character_longer() -> None:
     [(question, bad) for question, all_bad in BAD.items() for bad in all_bad],
 )
 def test_a_bad_answer_is_named_with_a_good_one(question: str, answer: str) -> None:
+    is_good, _ = hook.RULES[question]
+    assert is_good(answer) is False
     (sentence,) = hook.problems({**GOOD, question: answer})
     assert sentence.startswith(f"{question}: {ascii(answer)[:70]}")
     assert "cannot be used. Give " in sentence
     assert sentence.isascii()
+
+
+@pytest.mark.parametrize("question", [name for name in hook.RULES if name not in CHOICES])
+def test_a_refusal_gives_a_good_answer(question: str) -> None:
+    is_good, good = hook.RULES[question]
+    told, _, example = good.rpartition("such as: ")
+    assert told.replace("URL", "").islower()
+    assert is_good(example)
+
+
+@pytest.mark.parametrize("question", CHOICES)
+def test_a_refusal_names_every_choice(question: str) -> None:
+    _, good = hook.RULES[question]
+    assert good == f"one of these: {', '.join(CHOICES[question])}"
 
 
 @pytest.mark.parametrize("answer", [None, 5, ["a"], {}])
