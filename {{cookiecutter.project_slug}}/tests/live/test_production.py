@@ -141,6 +141,12 @@ def check_own_headers(answer: Answer) -> None:
     assert not re.search(r"\d", answer.get("Server"))
 
 
+@pytest.mark.parametrize("path", ["/api", "/static"])
+def test_the_proxy_adds_no_slash(stack: Stack, path: str) -> None:
+    answer = stack.deployment.ask("GET", path, source=next(CLIENT))
+    assert (answer.status, answer.all("Location")) == (404, [])
+
+
 def test_a_refusal_arrives_while_the_body_is_still_sent(stack: Stack) -> None:
     def refused(source: str) -> int:
         body = b"x" * 900_000  # nobody reads it: there is no such method
