@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from werkzeug.test import TestResponse
 
 from app.db import db
@@ -60,6 +60,17 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
     monkeypatch.setattr(passwords, "HASHER", counted)
     return counted
+
+
+def change_password(client: FlaskClient) -> TestResponse:
+    """Fill in the form of the page and send it."""
+    data = {
+        "current_password": PASSWORD,
+        "new_password": NEW_PASSWORD,
+        "confirm_password": NEW_PASSWORD,
+        "csrf_token": csrf_token(client.get("/account/password")),
+    }
+    return client.post("/account/password", data=data)
 
 
 def disable(app: Flask) -> str:
@@ -210,7 +221,9 @@ def test_a_right_password_brings_no_wrong_one_back(make_app: MakeApp, ada: int) 
     assert tried == [401] * 4 + [429] * 2
 
 
-def test_an_account_is_guessed_at_from_everywhere_together(make_app: MakeApp, ada: int) -> None:
+def test_an_account_is_guessed_at_from_everywhere_together(
+    make_app: MakeApp, ada: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     app = make_app(LOGIN_ACCOUNT_LIMIT="4 per hour")
 
     def guess(number: int, email: str) -> int:
@@ -221,8 +234,10 @@ def test_an_account_is_guessed_at_from_everywhere_together(make_app: MakeApp, ad
     tried = [guess(number, email) for number, email in enumerate(spellings)]
     assert tried == [401] * 4 + [429] * 2
     assert guess(9, "nobody@example.com") == 401
+    capfd.readouterr()
     answer = sign_in(app.test_client())
     assert answer.status_code == 429
+    assert json.loads(capfd.readouterr().err)["rule"] == "rate_limits:account"
     assert 3_500 < int(answer.headers["Retry-After"]) <= 3_600
 
 
@@ -300,9 +315,60 @@ def test_what_changes_while_a_password_is_verified_counts(
     new = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
     answer = other.post("/account/password", data={**sign_back_in, **new})
     assert answer.status_code == 303
+    assert "Your password has changed" not in other.get("/login").text
     with app.app_context():
         stored = db.session.scalars(select(User.password_hash)).one()
     assert not right(stored, NEW_PASSWORD)
+
+
+def test_what_changes_before_a_new_password_signs_in_counts(
+    app: Flask, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def then(user: User, password: str, *still: ColumnElement[bool]) -> int | None:
+        ended = stored(user, password, *still)
+        with app.app_context():
+            db.session.execute(update(User).values(CHANGED))
+            db.session.commit()
+        return ended
+
+    stored, client = accounts.set_password, signed_in(app)
+    monkeypatch.setattr(accounts, "set_password", then)
+    change_password(client)
+    assert not is_signed_in(client)
+
+
+@pytest.mark.parametrize("how", ["page", "command"])
+def test_a_new_password_is_of_one_account(app: Flask, ada: int, how: str) -> None:
+    add(app, "eve@example.com")  # of the same hash, as it happens
+    client, eve = signed_in(app), signed_in(app, "eve@example.com")
+    if how == "page":
+        assert change_password(client).headers["Location"] == "/account"
+        assert "Your password has changed" in client.get("/account").text
+    else:
+        words = ["user", "password", EMAIL]
+        done = app.test_cli_runner().invoke(args=words, input=f"{NEW_PASSWORD}\n")
+        assert done.exit_code == 0
+    assert is_signed_in(eve)
+    assert sign_in(app.test_client(), "eve@example.com").status_code == 303
+    assert sign_in(app.test_client(), password=NEW_PASSWORD).status_code == 303
+
+
+def test_after_an_account_that_could_not_be_opened_the_next_can(app: Flask, ada: int) -> None:
+    with app.app_context():
+        assert accounts.create(EMAIL.upper(), PASSWORD) is None
+        assert accounts.create("", PASSWORD) is None
+        assert accounts.create("eve@example.com", PASSWORD)
+
+
+def test_the_name_of_a_host_is_no_password(make_app: MakeApp) -> None:
+    app = make_app(TRUSTED_HOSTS=["quietlanterns.example"])
+    with app.app_context():
+        assert accounts.weakness("quiet-lanterns-1", EMAIL)
+        assert accounts.weakness("ada@example.com", EMAIL)
+        assert accounts.weakness(NEW_PASSWORD, EMAIL) is None
+    app.config["TRUSTED_HOSTS"] = None  # as in development
+    with app.app_context():
+        assert accounts.weakness("quiet-lanterns-1", EMAIL) is None
 
 
 def test_an_account_that_goes_while_its_password_is_verified_is_none(
@@ -504,9 +570,10 @@ def test_every_event_is_one_line_and_tells_no_secret(
         "logout",
         "account-disabled",
     ]
-    ids = [event.get("user") for event in events]
-    assert ids[2] is None
-    assert len({number for number in ids if number}) == 1
+    with app.app_context():
+        ada = db.session.scalars(select(User.id)).one()
+    assert [event.get("user") for event in events] == [ada, ada, None, *[ada] * 9]
+    assert events[9]["sessions_ended"] == 1
     assert events[-1]["client"] == "command line"
     text = json.dumps(events)
     for secret in (PASSWORD, NEW_PASSWORD, WRONG, token, EMAIL, hash_of(PASSWORD)):

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
 from app.db import Model, db
@@ -319,6 +319,28 @@ def test_a_long_token_is_not_looked_at(
     (line,) = map(json.loads, capfd.readouterr().err.splitlines())
     assert line["event"] == "size-refused"
     assert is_signed_in(here)
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(32_768, True), (32_769, False)])
+def test_a_token_may_be_so_long(
+    app: Flask, there: Provider, capfd: Log, length: int, is_read: bool
+) -> None:
+    capfd.readouterr()
+    answer = told(app.test_client(), "A" * length)
+    why = assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+    assert (why == "none, two, or too long") != is_read
+
+
+@pytest.mark.parametrize(("before_s", "is_over"), [(61, True), (60, True), (59, False)])
+def test_a_token_means_the_sessions_of_its_time(
+    app: Flask, there: Provider, here: FlaskClient, before_s: int, is_over: bool
+) -> None:
+    with app.app_context():
+        began = db.session.scalars(select(LoginSession.created_at)).one()
+    token = there.logout_token(iat=lambda _: began - 120)
+    moved(app, LoginSession, created_at=-before_s)
+    assert told(app.test_client(), token).status_code == 200
+    assert is_signed_in(here) != is_over
 
 
 TOKENS: Mapping[str, tuple[Mapping[str, object], Mapping[str, object]]] = {

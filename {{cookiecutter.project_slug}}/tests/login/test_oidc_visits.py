@@ -1,5 +1,6 @@
 """A visit counts once, in the browser that began it, for whom the provider has proved."""
 
+import json
 import random
 import re
 import threading
@@ -8,12 +9,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
-from flask import Flask
+from flask import Config, Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
-from app import env_file
+from app import config, env_file
 from app.db import db
 from app.login import by_oidc
 from app.login.models import LoginSession, User
@@ -116,6 +117,33 @@ def test_no_query_of_a_visitors_reaches_the_provider(app: Flask, there: Provider
     forged = urlencode(dict.fromkeys(names, "evil"))
     sent = app.test_client().get(f"/login?{forged}")
     assert "evil" not in sent.headers["Location"]
+
+
+def test_whoever_has_sent_a_form_is_asked_to_go_by_a_link(app: Flask, there: Provider) -> None:
+    page = app.test_client().get("/login?again=yes")
+    assert page.status_code == 200
+    assert re.search(r'<a [^>]*href="/login"', page.text)
+    assert there.asked == []
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(300, True), (301, False)])
+def test_a_long_way_to_go_afterwards_is_forgotten(
+    app: Flask, there: Provider, length: int, is_kept: bool
+) -> None:
+    target = f"/{'x' * (length - 1)}"
+    back = attempt(app.test_client(), f"/login?next={target}")
+    assert back.headers["Location"] == (target if is_kept else "/account")
+
+
+def test_whoever_comes_in_is_in_the_log(app: Flask, there: Provider, capfd: Log) -> None:
+    client = app.test_client()
+    sent = client.get("/login")
+    capfd.readouterr()
+    assert come_back(client, sent).status_code == 303
+    created, entered = map(json.loads, capfd.readouterr().err.splitlines())
+    (ada,) = users(app)
+    assert (created["event"], created["user"]) == ("account-created", ada.id)
+    assert (entered["event"], entered["user"]) == ("login", ada.id)
 
 
 # -- The way back
@@ -234,7 +262,7 @@ def test_a_visit_that_began_long_ago_is_over(
     sent = client.get("/login")
     monkeypatch.setattr(by_oidc, "now", lambda: began + late_s)
     answer = come_back(client, sent)
-    if late_s < by_oidc.PENDING_S:
+    if late_s < 600:
         assert answer.status_code == 303
     else:
         assert assert_refused(app, capfd, answer, NotCompleted, "state") == "too old"
@@ -494,8 +522,10 @@ def test_a_disabled_account_comes_in_nowhere(app: Flask, there: Provider, capfd:
     assert app.test_cli_runner().invoke(args=["user", "disable", there.email]).exit_code == 0
     assert not is_signed_in(client)
     there.email = "new@example.com"
+    (ada,) = users(app)
     capfd.readouterr()
-    assert_refused(app, capfd, attempt(client), NotAllowed, "disabled")
+    why = assert_refused(app, capfd, attempt(client), NotAllowed, "disabled")
+    assert why == f"account {ada.id}"
     assert count(app) == 0
     assert [user.email for user in users(app)] == ["ada@example.com"]
     app.test_cli_runner().invoke(args=["user", "disable", "ada@example.com", "--undo"])
@@ -590,6 +620,61 @@ def test_another_tab_is_all_that_stays(app: Flask, there: Provider) -> None:
     assert set(held(app, client)) == {"token", "account"}
 
 
+# -- What is wrong with a provider's settings
+
+
+def found(app: Flask, **settings: object) -> list[tuple[str, str]]:
+    """Return what is wrong with the settings, and how wrong."""
+    problems = by_oidc.problems(Config("", {**app.config, **settings}))
+    return [(problem.id, problem.level) for problem in problems]
+
+
+GOOD = "https://login.example.com/realms/main"
+
+
+@pytest.mark.parametrize("issuer", [GOOD, "https://login.example.com", f"{GOOD}/"])
+def test_an_issuer_of_any_provider_is_one(app: Flask, issuer: str) -> None:
+    assert found(app, OIDC_ISSUER=issuer) == []
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "login.example.com",
+        "http://login.example.com",
+        "ftp://login.example.com",
+        f"{GOOD}?tenant=1",
+        f"{GOOD}#here",
+        "https://login.example.com/{tenant}/v2.0",
+        f"{GOOD}/.well-known/openid-configuration",
+        f"{GOOD} ",
+    ],
+)
+def test_what_is_no_issuer_is_refused(app: Flask, issuer: str) -> None:
+    assert found(app, OIDC_ISSUER=issuer) == [("oidc-issuer", "error")]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "https://accounts.google.com",
+        "https://gitlab.com",
+        "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
+    ],
+)
+def test_a_provider_of_everybodys_is_told(app: Flask, issuer: str, slash: str) -> None:
+    given = {"OIDC_ISSUER": f"{issuer}{slash}"}
+    assert found(app, **given) == [("oidc-open", "warning")]
+    assert found(app, **given, OIDC_ALLOWED_DOMAINS=["example.com"]) == []
+
+
+def test_a_provider_on_this_machine_is_for_development(app: Flask) -> None:
+    given = {"OIDC_ISSUER": "http://127.0.0.1:9000"}
+    assert found(app, **given) == [("oidc-loopback", "warning")]
+    assert found(app, **given, DEBUG=True) == []
+
+
 # -- Before there is a provider
 
 
@@ -614,3 +699,16 @@ def test_production_refuses_without_a_provider(make_app: MakeApp) -> None:
     assert found == [("oidc-incomplete", "error")] * 3
     named = {problem.sentence.partition(" ")[0] for problem in refusal.value.problems}
     assert named == {"OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"}
+
+
+def test_nothing_is_known_of_a_provider_that_nobody_names(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [config.SETTINGS[name] for name in ("OIDC_ISSUER", "OIDC_CLIENT_ID")] == ["", ""]
+    monkeypatch.setattr("app.development.running", lambda: True)
+    monkeypatch.setattr("app.development.problems", lambda: iter(()))
+    client = make_app(OIDC_ISSUER="", OIDC_CLIENT_ID="", OIDC_CLIENT_SECRET="").test_client()
+    assert "nobody can sign in. See docs/providers.md" in caplog.text
+    answer = client.get("/login", base_url="http://localhost:5000")
+    assert answer.status_code == 503
+    assert "No provider is named yet: see docs/providers.md." in answer.text

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import pytest
-from flask import Flask, session
+from flask import Config, Flask, session
 from flask.testing import FlaskClient
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy import func, select
 
+from app import config, login
 from app.db import db
 from app.login import sessions
 from app.login.models import LoginSession, User, now
+from app.problem import Refusal
 from tests.conftest import MakeApp, api_token, csrf_token, set_cookie
 from tests.login import EMAIL, PROVED_AT, PUBLIC, add, sign_in, signed_in
 from tests.login.conftest import COOKIE, Change, is_signed_in, press, stolen, with_cookie
@@ -26,6 +28,35 @@ def count(app: Flask) -> int:
     """Return how many sessions there are."""
     with app.app_context():
         return int(db.session.scalar(select(func.count()).select_from(LoginSession)) or 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("LOGIN_SESSION_IDLE_S", 12 * 3_600),
+        ("LOGIN_SESSION_MAX_S", 14 * 86_400),
+        ("LOGIN_FRESH_S", 15 * 60),
+    ],
+)
+def test_a_lifetime_is_what_nobody_sets_and_from_a_second(
+    make_app: MakeApp, name: str, seconds: int
+) -> None:
+    assert config.SETTINGS[name] == seconds
+    make_app(**{name: 1})
+    for none in (0, -1):
+        with pytest.raises(Refusal, match=f"{name} is {none} seconds"):
+            make_app(**{name: none})
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "cookie_s", "is_told"), [(2, 1, True), (1, 1, False), (1, 2, False), (1, 0, False)]
+)
+def test_a_session_that_outlives_its_cookie_is_told(
+    app: Flask, *, idle_s: int, cookie_s: int, is_told: bool
+) -> None:
+    changed = Config("", app.config)
+    changed |= {"LOGIN_SESSION_IDLE_S": idle_s, "PERMANENT_SESSION_LIFETIME": cookie_s}
+    assert ("login-idle" in {problem.id for problem in login.problems(changed)}) == is_told
 
 
 def test_a_stranger_is_sent_to_sign_in_and_back(app: Flask) -> None:
