@@ -64,7 +64,7 @@ LONGEST_TARGET = 300
 LEAVING_S = 600  # how long the provider's sign-out is offered
 MOST_CHARACTERS = 32 * 1024  # of a logout token
 
-ISSUER = re.compile(r"https?://(?!.*/\.well-known/)[^\s?#{}]+", re.ASCII)
+ISSUER = re.compile(r"https?://(?!.*/\.well-known/)[^\s?#{}]+")
 DOMAIN = re.compile(r"([a-z0-9-]+\.)+[a-z0-9-]+")
 # Where anybody can have an account; the last is Microsoft's for people without an organisation.
 OPEN_TO_ALL = (
@@ -103,10 +103,9 @@ def login() -> ResponseReturnValue:
     if "again" in request.args:
         return render_template("login/again.html")
     target, nonce, max_age = request.args.get("next"), secrets.token_urlsafe(24), _max_age()
-    asked: dict[str, object] = {} if max_age is None else {"max_age": max_age}
-    if acr := current_app.config["OIDC_REQUIRED_ACR"]:
-        asked["acr_values"] = acr
-    begun = _provider().begin(url_for(".callback", _external=True), nonce, **asked)
+    acr = current_app.config["OIDC_REQUIRED_ACR"] or None
+    here = url_for(".callback", _external=True)
+    begun = _provider().begin(here, nonce, max_age=max_age, acr_values=acr)
     target = sessions.safe_next(target)
     pending = [
         *session.get(PENDING, []),

@@ -176,7 +176,10 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
         self.server_metadata = {"issuer": self.server_metadata["issuer"]}
 
     def begin(self, redirect_uri: str, nonce: str, **asked: object) -> dict[str, str]:
-        """Return `url` to send a browser to, and `state` and `code_verifier` to keep in it."""
+        """Return `url` to send a browser to, and `state` and `code_verifier` to keep in it.
+
+        `asked` are further parameters of the request; one that is None is left out.
+        """
         with self._refusing("begin"):
             begun: dict[str, str] = self.create_authorization_url(
                 redirect_uri, nonce=nonce, **asked

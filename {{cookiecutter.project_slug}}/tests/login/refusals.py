@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -20,6 +21,12 @@ from tests.production import ORIGIN
 from tests.provider import AGAIN, Provider
 
 EVIL = "<script>evil</script>"  # what a provider or an attacker would like to have in a page
+
+
+def begun_anew(app: Flask) -> Iterator[Provider]:
+    """Yield the provider, to be given its fault; before and after it is as other tests expect it."""
+    yield begin_anew(app)
+    begin_anew(app)
 
 
 def begin_anew(app: Flask) -> Provider:

@@ -356,8 +356,16 @@ def test_a_new_password_is_of_one_account(app: Flask, ada: int, how: str) -> Non
 def test_after_an_account_that_could_not_be_opened_the_next_can(app: Flask, ada: int) -> None:
     with app.app_context():
         assert accounts.create(EMAIL.upper(), PASSWORD) is None
+        assert not db.session.in_transaction()
         assert accounts.create("", PASSWORD) is None
         assert accounts.create("eve@example.com", PASSWORD)
+
+
+def test_a_password_that_is_not_stored_holds_nothing(app: Flask, ada: int) -> None:
+    with app.app_context():
+        user = db.session.get_one(User, ada)
+        assert accounts.set_password(user, NEW_PASSWORD, User.disabled.is_(True)) is None
+        assert not db.session.in_transaction()
 
 
 def test_the_name_of_a_host_is_no_password(make_app: MakeApp) -> None:

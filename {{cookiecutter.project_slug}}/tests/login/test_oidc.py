@@ -3,7 +3,7 @@
 import itertools
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +20,7 @@ from tests.login.refusals import (
     assert_refused,
     assert_signs_nobody_in,
     attempt,
-    begin_anew,
+    begun_anew,
     enters,
     mend,
     now,
@@ -36,9 +36,9 @@ STEPS = {"discovery": "begin", "keys": "id-token", "token": "token", "userinfo":
 
 
 @pytest.fixture
-def there(app: Flask) -> Provider:
+def there(app: Flask) -> Iterator[Provider]:
     """Return the provider, to be given its fault."""
-    return begin_anew(app)
+    yield from begun_anew(app)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Nor does it break anything, whatever it says.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -19,7 +19,7 @@ from tests.login.refusals import (
     assert_refused,
     assert_signs_nobody_in,
     attempt,
-    begin_anew,
+    begun_anew,
     enters,
     mend,
     published,
@@ -33,9 +33,9 @@ STEPS = {"discovery": "begin", "keys": "id-token", "token": "token", "userinfo":
 
 
 @pytest.fixture
-def there(app: Flask) -> Provider:
+def there(app: Flask) -> Iterator[Provider]:
     """Return the provider, to be given its fault."""
-    return begin_anew(app)
+    yield from begun_anew(app)
 
 
 # -- How it answers

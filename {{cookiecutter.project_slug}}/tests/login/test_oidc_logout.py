@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -21,7 +21,7 @@ from app.login.oidc import NotCompleted, NotProved
 from tests.conftest import api_token
 from tests.login.by_oidc import subject_of
 from tests.login.conftest import is_signed_in, press, stolen, with_cookie
-from tests.login.refusals import EVIL, assert_refused, attempt, begin_anew, count, now
+from tests.login.refusals import EVIL, assert_refused, attempt, begun_anew, count, now
 from tests.production import HOST, ORIGIN, PROVIDER
 from tests.provider import LOGOUT_EVENT, REMOVED, Provider, elliptic, faults
 
@@ -32,9 +32,9 @@ BACK_CHANNEL = "/auth/backchannel-logout"
 
 
 @pytest.fixture
-def there(app: Flask) -> Provider:
+def there(app: Flask) -> Iterator[Provider]:
     """Return the provider, to be given its fault."""
-    return begin_anew(app)
+    yield from begun_anew(app)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -28,7 +28,7 @@ from tests.login.refusals import (
     assert_nobody,
     assert_refused,
     attempt,
-    begin_anew,
+    begun_anew,
     count,
     now,
 )
@@ -41,9 +41,9 @@ BITS = 5.9  # of a letter or digit that is drawn
 
 
 @pytest.fixture
-def there(app: Flask) -> Provider:
+def there(app: Flask) -> Iterator[Provider]:
     """Return the provider, to be given its fault."""
-    return begin_anew(app)
+    yield from begun_anew(app)
 
 
 def sent_with(sent: TestResponse) -> dict[str, str]:
@@ -648,6 +648,7 @@ def test_an_issuer_of_any_provider_is_one(app: Flask, issuer: str) -> None:
         "https://login.example.com/{tenant}/v2.0",
         f"{GOOD}/.well-known/openid-configuration",
         f"{GOOD} ",
+        f"{GOOD}\N{NO-BREAK SPACE}",
     ],
 )
 def test_what_is_no_issuer_is_refused(app: Flask, issuer: str) -> None:
