@@ -49,7 +49,7 @@ IMPORTED = ""  # the context of lines that run in no test
 IMPORT, TOO_LONG, THE_END, NOBODY = "the import", "the clock", "the end of the process", ""
 # Tests of a module's own that are not called like it.
 NEAR = {"config": "settings", "pre_gen_project": "answers", "post_gen_project": "hooks"}
-NEAR |= {"by_oidc": "oidc_visits", "oidc_http": "oidc_answers", "by_password": "new_passwords"}
+NEAR |= {"by_oidc": "oidc_visits", "oidc_http": "oidc_answers", "by_password": "accounts", "models": "database"}
 SPARE_S, LONGEST_S = 30, 1_200
 
 
@@ -64,7 +64,7 @@ class Court(NamedTuple):
 
 
 # Whoever is asked thousands of times has to be quick. What these notice, a quicker one has to, too.
-SLOW = "^tests/(live/|test_(commands|development|gunicorn)|login/test_database)|slow_pattern"
+SLOW = "^tests/(live/|test_(commands|development|gunicorn))|gunicorn_refuses|with_no_schema|slow_pattern"
 SECURITY, LOGIN = ("app/config.py", "app/security/*.py"), ("app/login/*.py",)
 COURTS = {
     court.name: court

@@ -34,9 +34,6 @@ class User(Model):
     disabled: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Seconds] = mapped_column(default=now)
     signed_in_at: Mapped[Seconds | None]
-    sessions: Mapped[list["LoginSession"]] = relationship(
-        back_populates="user", cascade="all, delete-orphan", passive_deletes=True
-    )
 
     @classmethod
     def is_called(cls, name: str) -> ColumnElement[bool]:
@@ -69,7 +66,7 @@ class LoginSession(Model):
     acr: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
     sid: Mapped[str | None] = mapped_column(String(LONGEST_NAME), index=True)
     id_token: Mapped[str | None] = mapped_column(Text)  # if signing out there needs it
-    user: Mapped[User] = relationship(back_populates="sessions", lazy="joined", innerjoin=True)
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 
     def suffices(self, config: Config, *, fresh: bool) -> bool:
         """Return whether it lets somebody in; `fresh`: where the proof must not be long ago."""

@@ -43,9 +43,6 @@ class User(Model):
     disabled: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Seconds] = mapped_column(default=now)
     signed_in_at: Mapped[Seconds | None]
-    sessions: Mapped[list["LoginSession"]] = relationship(
-        back_populates="user", cascade="all, delete-orphan", passive_deletes=True
-    )
 
     @classmethod
     def is_called(cls, name: str) -> ColumnElement[bool]:
@@ -73,7 +70,7 @@ class LoginSession(Model):
     seen_at: Mapped[Seconds] = mapped_column(default=now)
     address: Mapped[str] = mapped_column(String(45))
     agent: Mapped[str] = mapped_column(String(200))
-    user: Mapped[User] = relationship(back_populates="sessions", lazy="joined", innerjoin=True)
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 
     def suffices(self, config: Config, *, fresh: bool) -> bool:
         """Return whether it lets somebody in; `fresh`: where the sign-in must not be long ago."""

@@ -203,7 +203,10 @@ def _load() -> LoginSession | None:
         db.session.commit()
         session.modified = True  # sign it again: the cookie has a lifetime as well
     if row is None:
+        # But for the token that a form of this answer may have already: Flask-WTF's, see `start`.
+        kept = {"csrf_token": session["csrf_token"]} if "csrf_token" in g else {}
         session.clear()
+        session.update(kept)
     return row
 
 

@@ -24,7 +24,7 @@ EVIL = "<script>evil</script>"  # what a provider or an attacker would like to h
 
 
 def begun_anew(app: Flask) -> Iterator[Provider]:
-    """Yield the provider, to be given its fault; before and after it is as other tests expect it."""
+    """Yield the provider, to be given its fault; before and after, it has none."""
     yield begin_anew(app)
     begin_anew(app)
 

@@ -1,19 +1,20 @@
 """Whoever guesses learns nothing, is slow, and is seen."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Config, Flask
 from flask.testing import FlaskClient
 from sqlalchemy import ColumnElement, delete, func, select, update
 from werkzeug.test import TestResponse
 
 from app.db import db
-from app.login import accounts, passwords
+from app.login import accounts, by_password, passwords
 from app.login.models import LoginSession, User, key_of
 from app.problem import Refusal
 from tests.conftest import MakeApp, api_token, csrf_token
@@ -125,6 +126,7 @@ def test_what_is_no_text_is_no_password(
 ) -> None:
     answer = client.post("/api/auth/session", json=body, headers=api_token(client))
     assert (answer.status_code, hashes.count) == (422, 0)
+    assert answer.get_json()["detail"] == "Give email and password, both as text."
 
 
 def test_nothing_else_signs_anybody_in(make_app: MakeApp, ada: int) -> None:
@@ -467,6 +469,78 @@ def test_registration_takes_no_bad_answer(
     assert says in answer.page
 
 
+def texts(page: TestResponse, tag: str) -> list[str]:
+    """Return what a page says in the elements that begin so, one by one."""
+    return re.findall(f"<{tag}[^>]*>([^<]*)<", page.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("/login", ["Email address", "Password"]),
+        ("/register", ["Email address", "Password", "The password again"]),
+        ("/account/password", ["Current password", "New password", "The new one again"]),
+    ],
+)
+def test_a_form_says_what_it_asks_for_and_finds_no_fault_yet(
+    make_app: MakeApp, ada: int, path: str, labels: list[str]
+) -> None:
+    page = signed_in(make_app(LOGIN_REGISTER=True)).get(path)
+    assert page.status_code == 200
+    assert texts(page, "label") == labels
+    assert texts(page, 'p class="(error|notice)') == []
+    assert "autofocus" not in page.text
+
+
+NOTHING = {"email": "", "current_password": "", "new_password": "", "confirm_password": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "says"),
+    [
+        ("/login", {}, []),
+        ("/register", {}, ["Please give your address.", "Please choose one."]),
+        ("/register", NOTHING, ["Please give your address.", "Please choose one."]),
+        (
+            "/register",
+            {"email": "no address", "new_password": NEW_PASSWORD, "confirm_password": PASSWORD},
+            ["This does not look like an email address.", "These two are not the same."],
+        ),
+        ("/account/password", {}, ["Please give it.", "Please choose one."]),
+        ("/account/password", NOTHING, ["Please give it.", "Please choose one."]),
+        (
+            "/account/password",
+            {"current_password": WRONG, "new_password": NEW_PASSWORD},
+            ["This is not your current password.", "These two are not the same."],
+        ),
+        (
+            "/account/password",
+            {"current_password": PASSWORD, "new_password": "short", "confirm_password": "short"},
+            ["Please use 12 to 256 characters."],
+        ),
+    ],
+)
+def test_a_form_says_what_is_wrong_with_it(
+    make_app: MakeApp, ada: int, path: str, given: dict[str, str], says: list[str]
+) -> None:
+    client = signed_in(make_app(LOGIN_REGISTER=True))
+    data = {**given, "csrf_token": csrf_token(client.get(path))}
+    page = client.post(path, data=data)
+    assert page.status_code == (401 if path == "/login" else 422)
+    assert texts(page, 'p class="error"') == says
+    assert "autofocus" in page.text
+
+
+def test_what_was_done_is_said_on_the_next_page(make_app: MakeApp, ada: int) -> None:
+    client = make_app(LOGIN_REGISTER=True).test_client()
+    answer = register(client, "eve@example.com")
+    assert "If this address had no account, it has one now. Please sign in.<" in answer.said
+    sign_in(client)
+    assert change_password(client).headers["Location"] == "/account"
+    said = texts(client.get("/account"), 'p class="notice"')
+    assert said == ["Your password has changed, and every other session has ended."]
+
+
 def test_no_field_changes_what_it_is_not_for(make_app: MakeApp, ada: int) -> None:
     app = make_app(LOGIN_REGISTER=True)
     more = {"id": "1", "user": "1", "password_hash": "x", "disabled": "1", "email_key": "eve"}
@@ -501,43 +575,122 @@ def test_registration_is_strictly_limited(make_app: MakeApp) -> None:
     assert tried == [422, 422, 429]
 
 
-def test_an_administrator_looks_after_the_accounts(app: Flask, client: FlaskClient) -> None:
-    def types(*words: str, given: str = "") -> tuple[int, str]:
-        result = app.test_cli_runner().invoke(args=["user", *words], input=given)
-        lines = [line for line in result.output.splitlines() if not line.startswith("{")]
-        return result.exit_code, "\n".join(lines)
+def types(app: Flask, *words: str, given: str = "") -> tuple[int, str]:
+    """Type a command after `flask user`; return its status and what it says, but for the log."""
+    result = app.test_cli_runner().invoke(args=["user", *words], input=given)
+    lines = [line for line in result.output.splitlines() if not line.startswith("{")]
+    return result.exit_code, "\n".join(lines)
 
-    assert types("create", EMAIL, given=f"{PASSWORD}\n") == (0, f"{EMAIL} can sign in.")
-    assert types("create", "Ada@Example.com", given=f"{PASSWORD}\n")[0] == 1
-    assert types("create", "no address", given=f"{PASSWORD}\n")[0] == 1
-    assert types("create", "eve@example.com", given="short\n") == (
-        1,
-        "Error: Please use 12 to 256 characters.",
-    )
-    assert types("list") == (0, EMAIL)
+
+def test_an_administrator_looks_after_the_accounts(app: Flask, client: FlaskClient) -> None:
+    assert types(app, "create", EMAIL, given=f"{PASSWORD}\n") == (0, f"{EMAIL} can sign in.")
+    assert types(app, "list") == (0, EMAIL)
     assert sign_in(client).status_code == 303
-    assert types("sessions", EMAIL)[1].startswith(f"{EMAIL}  20")
-    assert types("password", EMAIL, given=f"{NEW_PASSWORD}\n") == (
+    assert types(app, "sessions", EMAIL)[1].startswith(f"{EMAIL}  20")
+    assert types(app, "password", EMAIL, given=f"{NEW_PASSWORD}\n") == (
         0,
         f"{EMAIL} has a new password; 1 sessions have ended.",
     )
     assert not is_signed_in(client)
     assert sign_in(client, password=NEW_PASSWORD).status_code == 303
-    assert types("disable", EMAIL) == (0, f"{EMAIL} cannot sign in; 1 sessions have ended.")
-    assert types("list") == (0, f"{EMAIL}  (disabled)")
-    assert types("disable", "nobody@example.com") == (
-        1,
-        "Error: nobody@example.com has no account.",
-    )
+    assert types(app, "disable", EMAIL) == (0, f"{EMAIL} cannot sign in; 1 sessions have ended.")
+    assert types(app, "list") == (0, f"{EMAIL}  (disabled)")
+    assert types(app, "disable", EMAIL, "--undo") == (0, f"{EMAIL} can sign in again.")
+    assert types(app, "list") == (0, EMAIL)
+    assert sign_in(client, password=NEW_PASSWORD).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "says"),
+    [
+        (["create", "Ada@Example.com"], PASSWORD, "Ada@Example.com has an account already."),
+        (["create", EMAIL], "short", f"{EMAIL} has an account already."),
+        (["create", "no address"], PASSWORD, "'no address' is no email address: "),
+        # Each of these counts for four letters.
+        (["create", "\N{ROMAN NUMERAL EIGHT}" * 62 + "@example.com"], PASSWORD, "is too long."),
+        (["create", "eve@example.com"], "short", "Please use 12 to 256 characters."),
+        (["password", EMAIL], "short", "Please use 12 to 256 characters."),
+        (["disable", "nobody@example.com"], "", "nobody@example.com has no account."),
+    ],
+)
+def test_an_administrator_is_told_what_cannot_be_done(
+    app: Flask, ada: int, words: list[str], given: str, says: str
+) -> None:
+    status, said = types(app, *words, given=f"{given}\n")
+    assert status == 1
+    assert said.startswith("Error: ")
+    assert says in said
+    assert types(app, "list") == (0, EMAIL)
+
+
+def test_an_administrator_types_a_password_twice_and_unseen(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(by_password, "sys", terminal)
+    status, said = types(app, "create", EMAIL, given=f"{PASSWORD}\n{PASSWORD}\n")
+    assert status == 0
+    assert said == f"Password: \nRepeat for confirmation: \n{EMAIL} can sign in."
+    assert sign_in(client).status_code == 303
+
+
+@pytest.mark.parametrize("password", [f"{PASSWORD} ", f"{PASSWORD}X"])
+def test_a_password_from_a_pipe_ends_where_its_line_does(
+    app: Flask, client: FlaskClient, password: str
+) -> None:
+    assert types(app, "create", EMAIL, given=f"{password}\r\nand more\n")[0] == 0
+    assert sign_in(client, password=password).status_code == 303
+
+
+def test_accounts_and_their_sessions_are_listed_in_order(
+    app: Flask, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = ("Carl@example.com", "bob@example.com", "_eve@example.com")
+    for email in others:
+        add(app, email)
+    emails = sorted([EMAIL, *others], key=str.lower)
+    assert emails[0] == "_eve@example.com"
+    assert types(app, "list") == (0, "\n".join(emails))
+    moments = (3_000_000_060, 3_000_000_000, 3_000_000_120)
+    for moment, email in zip(moments, (others[0], EMAIL, EMAIL), strict=True):
+        monkeypatch.setattr("app.login.models.time.time", lambda moment=moment: float(moment))
+        signed_in(app, email, agent=f"Firefox {moment % 1_000}")
+    listed = [line.split("  ") for line in types(app, "sessions")[1].splitlines()]
+    assert [(row[0], row[1], row[3]) for row in listed] == [
+        (EMAIL, "2065-01-24 05:20 UTC", "Firefox 0"),
+        (EMAIL, "2065-01-24 05:22 UTC", "Firefox 120"),
+        (others[0], "2065-01-24 05:21 UTC", "Firefox 60"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "Look after the accounts."),
+        (["disable"], "--undo Let it sign in again."),
+        (["sessions"], "--forget-expired Delete those that are over; from cron."),
+        (["sessions"], "--end End those that are listed."),
+    ],
+)
+def test_every_command_says_what_it_does(app: Flask, words: list[str], says: str) -> None:
+    status, said = types(app, *words, "--help")
+    assert status == 0
+    assert says in [" ".join(line.split()) for line in said.splitlines()]
 
 
 def test_an_administrator_ends_the_sessions_of_one_or_of_all(app: Flask, ada: int) -> None:
-    add(app, "eve@example.com")
+    others = add(app, "eve@example.com")
     first, second, eve = signed_in(app), signed_in(app), signed_in(app, "eve@example.com")
-    for words, alive in (([EMAIL], [False, False, True]), ([], [False, False, False])):
+    for words, alive, ended in (
+        ([EMAIL], [False, False, True], [(ada, 2)]),
+        ([], [False, False, False], [(others, 1)]),
+    ):
         said = app.test_cli_runner().invoke(args=["user", "sessions", *words, "--end"])
         assert said.exit_code == 0
         assert [is_signed_in(client) for client in (first, second, eve)] == alive
+        lines = [json.loads(line) for line in said.output.splitlines() if line.startswith("{")]
+        assert [line["event"] for line in lines] == ["sessions-ended"]
+        assert [(line["user"], line["sessions_ended"]) for line in lines] == ended
     assert "1 sessions have ended." in said.output
     assert sign_in(first).status_code == 303  # and the account is as it was
 
@@ -616,6 +769,31 @@ def test_development_signs_in_and_changes_a_password(
     changed = {"new_password": NEW_PASSWORD, "confirm_password": NEW_PASSWORD}
     assert send("/account/password", current_password=PASSWORD, **changed) == 303
     assert client.get("/api/account", **here).get_json() == {"email": EMAIL}
+
+
+@pytest.mark.parametrize(
+    ("limit", "problems"),
+    [
+        ("20 per hour", []),
+        ("1 per hour", []),
+        ("100 per hour", []),
+        ("1000 per minute; 100 per hour", []),
+        ("101 per hour", ["login-account-limit-high"]),
+        ("72001 per month", ["login-account-limit-high"]),
+        ("often", ["login-account-limit"]),
+        ("", ["login-account-limit"]),
+        ("0 per hour", ["login-account-limit"]),
+        ("5 per hour; 0 per day", ["login-account-limit"]),
+    ],
+)
+def test_a_limit_of_guesses_is_one_and_low(app: Flask, limit: str, problems: list[str]) -> None:
+    found = by_password.problems(Config("", {**app.config, "LOGIN_ACCOUNT_LIMIT": limit}))
+    assert [problem.id for problem in found] == problems
+
+
+def test_nobody_registers_and_guesses_often_unless_a_setting_says_so() -> None:
+    defaults = {"LOGIN_ACCOUNT_LIMIT": "20 per hour", "LOGIN_REGISTER": False}
+    assert defaults == by_password.SETTINGS
 
 
 @pytest.mark.parametrize("limit", ["often", "0 per hour"])

@@ -242,6 +242,18 @@ def test_a_session_ends_unused_and_ends_anyway(
     assert not is_signed_in(copy)
 
 
+def test_a_form_can_be_sent_where_a_session_was_over(app: Flask, change: Change) -> None:
+    client = signed_in(app)
+    client.get("/contact")  # from now on its cookie has a token
+    change(created_at=-1_209_600)
+    page = client.get("/contact")
+    assert 'href="/login"' in page.text
+    with client.session_transaction(base_url=f"https://{HOST}") as cookie:
+        assert list(cookie) == ["csrf_token"]
+    data = {"name": "Ada", "email": EMAIL, "message": "Hello", "csrf_token": csrf_token(page)}
+    assert client.post("/contact", data=data).status_code == 303
+
+
 def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
     client = signed_in(app)
     assert "Set-Cookie" not in client.get("/api/account").headers
