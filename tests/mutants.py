@@ -49,7 +49,8 @@ IMPORTED = ""  # the context of lines that run in no test
 IMPORT, TOO_LONG, THE_END, NOBODY = "the import", "the clock", "the end of the process", ""
 # Tests of a module's own that are not called like it.
 NEAR = {"config": "settings", "pre_gen_project": "answers", "post_gen_project": "hooks"}
-NEAR |= {"by_oidc": "oidc_visits", "oidc_http": "oidc_answers", "by_password": "accounts", "models": "database"}
+NEAR |= {"by_oidc": "oidc_visits", "by_password": "accounts", "oidc_http": "oidc_answers"}
+NEAR |= {"models": "database"}
 SPARE_S, LONGEST_S = 30, 1_200
 
 
@@ -64,7 +65,8 @@ class Court(NamedTuple):
 
 
 # Whoever is asked thousands of times has to be quick. What these notice, a quicker one has to, too.
-SLOW = "^tests/(live/|test_(commands|development|gunicorn))|gunicorn_refuses|with_no_schema|slow_pattern"
+SLOW = "^tests/(live/|test_(commands|development|gunicorn))|slow_pattern"
+SLOW += "|login/test_database.*(no_schema_but_its_own|gunicorn)"
 SECURITY, LOGIN = ("app/config.py", "app/security/*.py"), ("app/login/*.py",)
 COURTS = {
     court.name: court
