@@ -246,7 +246,7 @@ def problems(config: Config) -> Iterator[Problem]:
             "OIDC_ALLOWED_DOMAINS needs an address, and OIDC_SCOPES asks for none.",
             'OIDC_SCOPES = ["openid", "email"]',
         )
-    if not domains and issuer.rstrip("/") in OPEN_TO_ALL:
+    if not domains and issuer.removesuffix("/") in OPEN_TO_ALL:
         yield Problem(
             "oidc-open",
             f"OIDC_ISSUER is {issuer}: whoever has an account there can sign in here.",
@@ -349,7 +349,6 @@ def _use_up(name: str) -> None:
     try:
         db.session.flush()
     except IntegrityError:
-        db.session.rollback()
         raise logout_refusal("again") from None
 
 

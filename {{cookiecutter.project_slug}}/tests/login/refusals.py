@@ -34,7 +34,7 @@ def begin_anew(app: Flask) -> Provider:
     there = provider()
     there.behave()
     app.extensions["oidc"].forget()
-    app.extensions["oidc"]._reread_at = float("-inf")
+    vars(app.extensions["oidc"]).pop("_reread_at", None)
     app.extensions["rate_limits"].reset()
     with app.app_context():
         for table in (EndedSession, LogoutToken):

@@ -18,13 +18,14 @@ from app.db import Model, db
 from app.login import by_oidc, oidc
 from app.login.models import EndedSession, LoginSession, LogoutToken
 from app.login.oidc import NotCompleted, NotProved
-from tests.conftest import api_token
+from tests.conftest import MakeApp, api_token, csrf_token
 from tests.login.by_oidc import subject_of
 from tests.login.conftest import is_signed_in, press, stolen, with_cookie
 from tests.login.refusals import EVIL, assert_refused, attempt, begun_anew, count, now
 from tests.production import HOST, ORIGIN, PROVIDER
-from tests.provider import LOGOUT_EVENT, REMOVED, Provider, elliptic, faults
+from tests.provider import LOGOUT_EVENT, REMOVED, Provider, elliptic, faults, rsa
 
+ALGORITHMS = "id_token_signing_alg_values_supported"
 Log = pytest.CaptureFixture[str]
 LEFT = "__Host-signed-out"
 LINK = 'href="/auth/provider-logout"'
@@ -161,6 +162,21 @@ def test_nobody_leaves_for_another_place(app: Flask, there: Provider, here: Flas
     sent = here.get("/auth/provider-logout?post_logout_redirect_uri=https://evil.example&next=evil")
     assert "evil" not in sent.headers["Location"]
     assert here.post("/auth/provider-logout").status_code in (400, 405)
+
+
+@pytest.mark.usefixtures("development")
+def test_in_development_a_browser_keeps_it_without_tls(there: Provider, make_app: MakeApp) -> None:
+    client, site = make_app().test_client(), "http://localhost:5000"
+    sent = client.get("/login", base_url=site)
+    back = urlsplit(there.follow(sent.headers["Location"]))
+    assert client.get(f"{back.path}?{back.query}", base_url=site).status_code == 303
+    page = client.get("/account", base_url=site)
+    data = {"csrf_token": csrf_token(page)}
+    answer = client.post("/logout", data=data, base_url=site, origin=site)
+    (cookie,) = (c for c in answer.headers.getlist("Set-Cookie") if "signed-out" in c)
+    assert cookie.startswith("signed-out=")
+    assert "Secure" not in cookie
+    assert LINK in client.get("/logged-out", base_url=site).text
 
 
 def test_what_is_left_is_removed(app: Flask, there: Provider, here: FlaskClient) -> None:
@@ -410,7 +426,8 @@ def test_a_wrong_logout_token_ends_nothing(
 ) -> None:
     capfd.readouterr()
     answer = told(app.test_client(), there.logout_token(header, **claims))
-    assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+    why = assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+    assert why.endswith(f": {next(iter(claims))}" if claims else why)
     assert is_signed_in(here)
     assert count(app, LogoutToken) == 0
     assert told(app.test_client(), there.logout_token()).status_code == 200
@@ -432,6 +449,63 @@ def test_another_signature_ends_nothing(
     assert is_signed_in(here)
 
 
+@pytest.mark.parametrize(("age_s", "is_over"), [(300, True), (301, False)])
+def test_a_logout_token_may_be_so_old(
+    app: Flask,
+    there: Provider,
+    here: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    age_s: int,
+    is_over: bool,
+) -> None:
+    moment = now()
+    moved(app, LoginSession, created_at=-600)
+    monkeypatch.setattr(oidc, "now", lambda: moment)
+    told(app.test_client(), there.logout_token(iat=moment - age_s))
+    assert is_signed_in(here) != is_over
+
+
+def test_two_clocks_may_differ(app: Flask, there: Provider) -> None:
+    late: list[dict[str, Any]] = [{"exp": now() - 30}, {"iat": now() + 30}]
+    for claims in late:
+        assert told(app.test_client(), there.logout_token(**claims)).status_code == 200
+
+
+def test_a_logout_token_is_known_until_it_is_too_old(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = now()
+    monkeypatch.setattr(by_oidc, "now", lambda: moment)
+    assert told(app.test_client(), there.logout_token()).status_code == 200
+    with app.app_context():
+        until = db.session.scalars(select(LogoutToken.expires_at)).one()
+    assert until == moment + 300 + 2 * 60
+
+
+def test_a_logout_token_of_another_provider_has_a_name_of_its_own(
+    app: Flask, there: Provider, make_app: MakeApp
+) -> None:
+    other = make_app(OIDC_ISSUER=f"{there.issuer}/")
+    assert told(app.test_client(), there.logout_token(jti="one")).status_code == 200
+    there.discovery["issuer"] = f"{there.issuer}/"
+    token = there.logout_token(jti="one", iss=f"{there.issuer}/")
+    assert told(other.test_client(), token).status_code == 200
+    assert told(other.test_client(), token).status_code == 400
+
+
+def test_an_algorithm_that_is_not_listed_ends_nothing(
+    app: Flask, there: Provider, capfd: Log
+) -> None:
+    for listed, header in (("PS256", {}), ("PS256", {"kid": "unknown"})):
+        there.rotate(rsa(2048))
+        there.discovery[ALGORITHMS] = [listed]
+        app.extensions["oidc"].forget()
+        capfd.readouterr()
+        answer = told(app.test_client(), there.logout_token(header))
+        why = assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+        assert why == "UnsupportedAlgorithmError"
+
+
 def test_an_id_token_ends_nothing(app: Flask, there: Provider, capfd: Log) -> None:
     tokens: list[str] = []
 
@@ -445,7 +519,8 @@ def test_an_id_token_ends_nothing(app: Flask, there: Provider, capfd: Log) -> No
     attempt(client)
     capfd.readouterr()
     answer = told(app.test_client(), tokens[0])
-    assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+    why = assert_refused(app, capfd, answer, NotCompleted, "logout-token")
+    assert why == "InvalidClaimError: typ"
     assert is_signed_in(client)
 
 
@@ -470,9 +545,14 @@ def test_a_logout_token_counts_once(
     token = there.logout_token()
     assert told(app.test_client(), token).status_code == 200
     assert attempt(here).status_code == 303
-    for again in (token, there.logout_token(jti=REMOVED)):
+    for again, says in (
+        (token, "again"),
+        (there.logout_token(jti=REMOVED), "MissingClaimError: jti"),
+    ):
         capfd.readouterr()
-        assert_refused(app, capfd, told(app.test_client(), again), NotCompleted, "logout-token")
+        for client in (here, app.test_client()):
+            why = assert_refused(app, capfd, told(client, again), NotCompleted, "logout-token")
+            assert why == says
     assert is_signed_in(here)
 
 
@@ -538,16 +618,13 @@ def test_a_key_that_is_new_is_read(app: Flask, there: Provider, here: FlaskClien
 def test_strangers_do_not_make_us_ask(
     app: Flask, there: Provider, here: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = len(there.requests("keys"))
-    for _ in range(3):
+    before, began = len(there.requests("keys")), int(time.monotonic())
+    for seconds, times in ((0, 1), (9, 1), (10, 2), (19, 2), (20, 3)):
+        clock = SimpleNamespace(monotonic=lambda seconds=seconds: began + seconds)
+        monkeypatch.setattr(oidc, "time", clock)
         for header, signer in (({"kid": "unknown"}, None), ({}, elliptic())):
             told(app.test_client(), there.logout_token(header, signer))
-    assert len(there.requests("keys")) == before + 1
-    later = time.monotonic() + oidc.REREAD_S
-    monkeypatch.setattr(oidc, "time", SimpleNamespace(monotonic=lambda: later))
-    for _ in range(3):
-        told(app.test_client(), there.logout_token({"kid": "unknown"}))
-    assert len(there.requests("keys")) == before + 2
+        assert len(there.requests("keys")) == before + times
     assert len(there.requests("discovery")) == 1
     there.rotate()
     assert attempt(app.test_client()).status_code == 303  # whoever signs in does not wait for that

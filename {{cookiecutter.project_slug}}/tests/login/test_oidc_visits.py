@@ -12,6 +12,7 @@ import pytest
 from flask import Config, Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, select
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from app import config, env_file
@@ -31,6 +32,7 @@ from tests.login.refusals import (
     begun_anew,
     count,
     now,
+    page_of,
 )
 from tests.production import HOST, ORIGIN, PROVIDER, VARIABLES
 from tests.provider import REMOVED, Provider
@@ -193,6 +195,26 @@ def test_a_wrong_way_back_signs_nobody_in(
     assert_nobody(app, client)
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (NotCompleted, "Signing in was not completed. Please begin again."),
+        (NotProved, "The provider could not tell us who you are. Please try again later."),
+        (
+            NotAllowed,
+            "You are signed in at the provider, but not as somebody who may come in here.",
+        ),
+    ],
+)
+def test_whoever_is_refused_is_told_what_to_do(
+    app: Flask, kind: type[HTTPException], says: str
+) -> None:
+    page = page_of(app, kind)
+    assert "</span> You are not signed in</h1>" in page
+    assert f'<p class="lead">{says}</p>' in page
+    assert '<a href="/login">Sign in again</a>' in page
+
+
 def test_a_provider_that_does_not_name_itself_need_not(app: Flask, there: Provider) -> None:
     there.discovery["authorization_response_iss_parameter_supported"] = "true"
     there.callback["iss"] = REMOVED
@@ -325,7 +347,8 @@ def test_a_required_acr_is_given(
         assert not is_signed_in(client)
     there.acr = "1"
     capfd.readouterr()
-    assert_refused(strict, capfd, attempt(client), NotAllowed, "acr")
+    why = assert_refused(strict, capfd, attempt(client), NotAllowed, "acr")
+    assert why == "not the required one"
     assert count(app) == 1
     there.acr = "2"
     assert attempt(client).status_code == 303
@@ -347,11 +370,26 @@ def test_a_proof_that_is_too_old_is_none(
     app = make_app(OIDC_MAX_AGE_S=3_600)
     there.auth_time = None if age_s is None else now() - age_s
     client = app.test_client()
-    assert_refused(app, capfd, attempt(client), NotProved, "auth_time")
+    why = assert_refused(app, capfd, attempt(client), NotProved, "auth_time")
+    assert why == "missing or too old"
     assert count(app, User) == 0
     assert_nobody(app, client)
     there.auth_time = now() - 3_600
     assert attempt(app.test_client()).status_code == 303
+
+
+@pytest.mark.parametrize(("age_s", "comes_in"), [(3_600 + 60, True), (3_600 + 61, False)])
+def test_a_proof_may_be_so_old(
+    there: Provider,
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    age_s: int,
+    comes_in: bool,
+) -> None:
+    client, moment = make_app(OIDC_MAX_AGE_S=3_600).test_client(), now()
+    monkeypatch.setattr(by_oidc, "now", lambda: moment)
+    there.auth_time = moment - age_s
+    assert attempt(client).status_code == (303 if comes_in else 502)
 
 
 def test_whoever_is_signed_in_proves_it_anew(app: Flask, there: Provider, capfd: Log) -> None:
@@ -485,7 +523,8 @@ def test_only_allowed_domains_come_in(
     if comes_in:
         assert answer.status_code == 303
     else:
-        assert_refused(app, capfd, answer, NotAllowed, "domain")
+        why = assert_refused(app, capfd, answer, NotAllowed, "domain")
+        assert why == "not an allowed one"
         assert count(app, User) == 0
         assert_nobody(app, client)
 
@@ -668,6 +707,29 @@ def test_a_provider_of_everybodys_is_told(app: Flask, issuer: str, slash: str) -
     given = {"OIDC_ISSUER": f"{issuer}{slash}"}
     assert found(app, **given) == [("oidc-open", "warning")]
     assert found(app, **given, OIDC_ALLOWED_DOMAINS=["example.com"]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "problems"),
+    [
+        ({"OIDC_SCOPES": ["openid", "email", "profile"]}, []),
+        ({"OIDC_SCOPES": ["email"]}, [("oidc-scopes", "error")]),
+        ({"OIDC_SCOPES": ["openid offline_access"]}, [("oidc-offline", "warning")]),
+        ({"OIDC_ALLOWED_DOMAINS": ["example.com", "sub.example.com"]}, []),
+        ({"OIDC_ALLOWED_DOMAINS": ["example.com", "@example.org"]}, [("oidc-domains", "error")]),
+        ({"OIDC_ALLOWED_DOMAINS": ["Example.com"]}, [("oidc-domains", "error")]),
+        (
+            {"OIDC_ALLOWED_DOMAINS": ["example.com"], "OIDC_SCOPES": ["openid"]},
+            [("oidc-domains-email", "error")],
+        ),
+        ({"OIDC_MAX_AGE_S": 0}, []),
+        ({"OIDC_MAX_AGE_S": -1}, [("oidc-max-age", "error")]),
+    ],
+)
+def test_what_cannot_be_asked_of_a_provider_is_told(
+    app: Flask, given: Mapping[str, object], problems: list[tuple[str, str]]
+) -> None:
+    assert found(app, OIDC_ISSUER=GOOD, **given) == problems
 
 
 def test_a_provider_on_this_machine_is_for_development(app: Flask) -> None:
