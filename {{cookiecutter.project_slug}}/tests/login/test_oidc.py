@@ -151,6 +151,18 @@ def test_a_key_that_nobody_knows_hides_no_other(app: Flask, there: Provider) -> 
     assert enters(app)
 
 
+def test_a_key_need_not_say_what_it_is_for(app: Flask, there: Provider) -> None:
+    del published(there)["use"]
+    published(there)["n"] = "AAAA"  # of an RSA key, which it is not
+    assert enters(app)
+
+
+def test_a_secret_is_no_key(there: Provider, refuses: Refuses) -> None:
+    with_a_secret(there, there.client_secret.encode())
+    del there.keys[0]
+    assert refuses("id-token") == "no key"
+
+
 def test_keys_that_were_gone_are_back(
     app: Flask, there: Provider, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,6 +279,7 @@ def test_what_is_right_is_believed(app: Flask, there: Provider) -> None:
         {"sub": "x" * 255},
         {"sub": "!auth0|{~}"},
         {"at_hash": REMOVED},
+        {"auth_time": 0},
     ):
         mend(there)
         there.claims.update(claims)
@@ -275,6 +288,16 @@ def test_what_is_right_is_believed(app: Flask, there: Provider) -> None:
         mend(there)
         there.header["typ"] = typ
         assert enters(app), typ
+
+
+@pytest.mark.parametrize("ahead_s", [60, 61])
+def test_a_clock_of_the_providers_may_be_ahead(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    moment = now()
+    monkeypatch.setattr(oidc, "now", lambda: moment)
+    there.auth_time = moment + ahead_s
+    assert enters(app) == (ahead_s == 60)
 
 
 # -- What it says of itself

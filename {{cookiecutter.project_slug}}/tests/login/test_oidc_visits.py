@@ -456,6 +456,12 @@ def test_what_is_no_address_is_none(app: Flask, there: Provider, email: object) 
     assert [user.email for user in users(app)] == [None]
 
 
+def test_the_longest_address_is_one(app: Flask, there: Provider) -> None:
+    there.claims["email"] = email = "x" * 250 + "@x.y"
+    assert attempt(app.test_client()).status_code == 303
+    assert [user.email for user in users(app)] == [email]
+
+
 def test_an_address_is_not_asked_for_in_vain(there: Provider, make_app: MakeApp) -> None:
     there.claims["email"] = REMOVED
     there.discovery["userinfo_endpoint"] = REMOVED
