@@ -68,6 +68,7 @@ OIDC = (
     "tests/login/refusals.py",
     "tests/login/test_oidc.py",
     "tests/login/test_oidc_answers.py",
+    "tests/login/test_oidc_http.py",
     "tests/login/test_oidc_logout.py",
     "tests/login/test_oidc_visits.py",
     "tests/login/test_provider.py",
