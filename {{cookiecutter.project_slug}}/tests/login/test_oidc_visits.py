@@ -23,7 +23,7 @@ from app.login.oidc import NotAllowed, NotCompleted, NotProved
 from app.problem import Refusal
 from tests.conftest import MakeApp
 from tests.login.by_oidc import come_back
-from tests.login.conftest import COOKIE, is_signed_in, stolen
+from tests.login.conftest import COOKIE, Change, is_signed_in, press, stolen
 from tests.login.refusals import (
     EVIL,
     assert_nobody,
@@ -121,8 +121,16 @@ def test_no_query_of_a_visitors_reaches_the_provider(app: Flask, there: Provider
     assert "evil" not in sent.headers["Location"]
 
 
-def test_whoever_has_sent_a_form_is_asked_to_go_by_a_link(app: Flask, there: Provider) -> None:
-    page = app.test_client().get("/login?again=yes")
+def test_whoever_has_sent_a_form_is_asked_to_go_by_a_link(
+    app: Flask, there: Provider, change: Change
+) -> None:
+    client = app.test_client()
+    attempt(client)
+    change(proved_at=-900)
+    sent = press(client, "/account/sessions/end")
+    assert sent.headers["Location"] == "/login?again=yes"
+    there.asked.clear()
+    page = client.get(sent.headers["Location"])
     assert page.status_code == 200
     assert re.search(r'<a [^>]*href="/login"', page.text)
     assert there.asked == []
@@ -780,4 +788,4 @@ def test_nothing_is_known_of_a_provider_that_nobody_names(
     assert "nobody can sign in. See docs/providers.md" in caplog.text
     answer = client.get("/login", base_url="http://localhost:5000")
     assert answer.status_code == 503
-    assert "No provider is named yet: see docs/providers.md." in answer.text
+    assert '<p class="lead">No provider is named yet: see docs/providers.md.</p>' in answer.text
