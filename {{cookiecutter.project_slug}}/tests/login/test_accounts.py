@@ -575,6 +575,17 @@ def test_registration_is_strictly_limited(make_app: MakeApp) -> None:
     assert tried == [422, 422, 429]
 
 
+@pytest.mark.parametrize("path", ["/account/password", "/register"])
+def test_the_log_names_the_limit_that_is_spent(
+    make_app: MakeApp, ada: int, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
+    client = signed_in(make_app(LOGIN_REGISTER=True, RATELIMIT_STRICT="1 per minute"))
+    data = {"csrf_token": csrf_token(client.get(path))}
+    assert [client.post(path, data=data).status_code for _ in range(2)] == [422, 429]
+    line = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert line["rule"] == f"rate_limits:{path.rpartition('/')[2]}"
+
+
 def types(app: Flask, *words: str, given: str = "") -> tuple[int, str]:
     """Type a command after `flask user`; return its status and what it says, but for the log."""
     result = app.test_cli_runner().invoke(args=["user", *words], input=given)

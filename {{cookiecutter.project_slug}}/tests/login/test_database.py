@@ -119,10 +119,13 @@ def test_development_brings_its_own_up_to_date(url: str, monkeypatch: pytest.Mon
 
 
 def test_a_migration_goes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with upgraded(url, monkeypatch).app_context():
+    app = upgraded(url, monkeypatch)
+    with app.app_context():
         assert inspect(db.engine).has_table("login_session")
         alembic.downgrade("base")
         assert inspect(db.engine).get_table_names() == ["alembic_version"]
+        result = app.test_cli_runner().invoke(args=["user", "list"])
+        assert (result.exit_code, "flask db upgrade" in str(result.exception)) == (1, True)
         alembic.upgrade()
         assert alembic.compare_metadata() == []
 

@@ -125,7 +125,8 @@ def test_whoever_has_sent_a_form_is_asked_to_go_by_a_link(
     app: Flask, there: Provider, change: Change
 ) -> None:
     client = app.test_client()
-    attempt(client)
+    for browser in (client, app.test_client()):
+        attempt(browser)
     change(proved_at=-900)
     sent = press(client, "/account/sessions/end")
     assert sent.headers["Location"] == "/login?again=yes"
