@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app import create_app
 from app import db as database
-from app.db import alembic, db
+from app.db import Model, alembic, db
 from app.login.models import LoginSession, User
 from app.problem import Refusal
 from tests.conftest import Browser, MakeApp
@@ -145,6 +145,14 @@ def test_a_change_without_a_migration_is_seen(app: Flask) -> None:
         finally:
             db.session.execute(text("DROP INDEX drift"))
             db.session.commit()
+
+
+def test_every_text_is_as_long_as_its_column(app: Flask) -> None:
+    with app.app_context():
+        for name, table in Model.metadata.tables.items():
+            for column in inspect(db.engine).get_columns(name):
+                said, is_so = table.columns[column["name"]].type, column["type"]
+                assert getattr(said, "length", None) == getattr(is_so, "length", None), column
 
 
 @pytest.mark.parametrize(
