@@ -179,6 +179,11 @@ def test_what_can_be_nobodys_address_is_looked_for_as_none(email: str) -> None:
     assert key_of(email) == ""
 
 
+def test_the_longest_address_has_a_key() -> None:
+    assert key_of("X" * 250 + "@x.y") == "x" * 250 + "@x.y"
+    assert key_of("X" * 251 + "@x.y") == ""
+
+
 def test_page_and_api_share_the_limit_of_a_client(client: FlaskClient, ada: int) -> None:
     tried = [sign_in(client, password=WRONG) for _ in range(3)]
     tried += [sign_in_by_api(client, EMAIL, WRONG) for _ in range(3)]

@@ -1,7 +1,9 @@
 """A session is one browser's, ends when it should, and is worth nothing to whoever copies it."""
 
 import hashlib
+import json
 import secrets
+import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -290,13 +292,27 @@ def test_the_start_counts_for_the_longest_life(make_app: MakeApp, change: Change
 def test_one_ends_a_session_from_the_list(app: Flask) -> None:
     here, there = signed_in(app, agent="Here"), signed_in(app, agent="There <b>")
     page = here.get("/account").text
+    assert f"You are signed in as {EMAIL}." in page
     assert "This browser" in page
     assert "There &lt;b&gt;" in page
     with app.app_context():
         other = db.session.scalars(select(LoginSession.id).filter_by(agent="There <b>")).one()
-    assert press(here, f"/account/sessions/{other}/end").status_code == 303
+    assert press(here, f"/account/sessions/{other}/end").headers["Location"] == "/account"
     assert (is_signed_in(here), is_signed_in(there)) == (True, False)
-    assert "There" not in here.get("/account").text
+    page = here.get("/account").text
+    assert '<p class="notice" role="status">That session has ended.</p>' in page
+    assert "There" not in page
+
+
+def test_times_are_told_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_zone = getattr(time, "tzset", lambda: None)  # Windows has none
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XXX-5:30")
+        read_zone()
+        row = LoginSession(created_at=0, seen_at=86_399)
+        told = row.created(), row.seen()
+    read_zone()
+    assert told == ("1970-01-01 00:00 UTC", "1970-01-01 23:59 UTC")
 
 
 def test_ending_this_session_is_signing_out(app: Flask) -> None:
@@ -307,14 +323,19 @@ def test_ending_this_session_is_signing_out(app: Flask) -> None:
     assert not is_signed_in(client)
 
 
-def test_one_ends_all_others(app: Flask) -> None:
+def test_one_ends_all_others(app: Flask, ada: int, capfd: pytest.CaptureFixture[str]) -> None:
     here, *others = (signed_in(app) for _ in range(3))
-    assert press(here, "/account/sessions/end").status_code == 303
+    capfd.readouterr()
+    assert press(here, "/account/sessions/end").headers["Location"] == "/account"
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["event"], line["user"], line["sessions_ended"]) == ("sessions-ended", ada, 2)
+    page = here.get("/account").text
+    assert '<p class="notice" role="status">Every other session has ended.</p>' in page
     assert [is_signed_in(client) for client in (here, *others)] == [True, False, False]
 
 
-def test_nobody_ends_somebody_elses(app: Flask) -> None:
-    add(app, "eve@example.com")
+def test_nobody_ends_somebody_elses(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
+    eve_id = add(app, "eve@example.com")
     victim, eve = signed_in(app), signed_in(app, "eve@example.com")
     with app.app_context():
         (target,) = db.session.scalars(
@@ -322,7 +343,11 @@ def test_nobody_ends_somebody_elses(app: Flask) -> None:
         ).all()
     data = {"csrf_token": csrf_token(eve.get("/account"))}
     for number in (target, 10**30):
+        capfd.readouterr()
         assert eve.post(f"/account/sessions/{number}/end", data=data).status_code == 404
+        (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+        assert (line["event"], line["rule"]) == ("access-refused", "own-sessions")
+        assert line["user"] == eve_id
     eve.post("/account/sessions/end", data=data)
     assert is_signed_in(victim)
 
