@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
@@ -33,6 +34,7 @@ def weakness(password: str, email: str = EMAIL, site: str = "My Secure App") -> 
         "            ",
         "a" * 256,
         "lovelace likes engines",
+        "my secure app qrtvwz",
     ],
 )
 def test_what_nobody_guesses_is_taken_whatever_it_is_made_of(password: str) -> None:
@@ -55,6 +57,7 @@ def test_what_nobody_guesses_is_taken_whatever_it_is_made_of(password: str) -> N
         ("example.com2026", "your name or ours"),
         ("Ada.Ada.Ada.Ada", "your name or ours"),
         ("appexampleapp12", "your name or ours"),
+        ("my secure app qrtvw", "your name or ours"),
     ],
 )
 def test_what_is_tried_first_is_refused(password: str, says: str) -> None:
@@ -91,6 +94,20 @@ def test_nothing_is_cut_off() -> None:
     assert not passwords.is_right(stored, "a" * 255 + "c")
     assert not passwords.is_right(stored, "a" * 255 + "bb")
     assert not passwords.is_right(passwords.make_hash(""), "a" * 257)
+    assert passwords.is_right(passwords.make_hash("a" * 256), "a" * 256)
+    assert not passwords.is_right(passwords.make_hash("a" * 257), "a" * 257)
+
+
+def test_whatever_is_too_long_is_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def verify(_stored: str, password: bytes) -> bool:
+        hashed.append(password)
+        return True
+
+    monkeypatch.setattr(passwords, "HASHER", SimpleNamespace(verify=verify))
+    assert not passwords.is_right("stored", "a" * 1_000_000)
+    assert hashed == [b""]
 
 
 def test_a_password_is_verified_as_it_is_sent(client: FlaskClient, ada: int) -> None:
