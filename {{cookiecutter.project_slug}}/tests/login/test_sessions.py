@@ -12,6 +12,7 @@ from flask import Config, Flask, session
 from flask.testing import FlaskClient
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy import func, select, update
+from werkzeug.exceptions import Unauthorized
 
 from app import config, login
 from app.db import db
@@ -182,6 +183,33 @@ def test_a_token_from_before_is_in_no_page_that_follows(app: Flask, ada: int) ->
         tokens.add(generate_csrf())
         assert session["csrf_token"]
     assert len(tokens) == 3
+
+
+def test_signing_in_is_of_one_account(app: Flask, ada: int) -> None:
+    eve = add(app, "eve@example.com")
+    before = now()
+    signed_in(app)
+    with app.app_context():
+        moments = {user.id: user.signed_in_at for user in db.session.scalars(select(User))}
+    assert moments == {ada: moments[ada], eve: None}
+    assert before <= (moments[ada] or 0) <= now()
+
+
+def test_a_session_is_read_once_for_a_request(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, load, loaded = signed_in(app), sessions._load, list[object]()
+
+    def counted() -> LoginSession | None:
+        loaded.append(load())
+        return load()
+
+    monkeypatch.setattr(sessions, "_load", counted)
+    assert client.get("/account").status_code == 200
+    assert len(loaded) == 1
+
+
+def test_nobodys_session_is_no_session(app: Flask) -> None:
+    with app.test_request_context(base_url=f"https://{HOST}"), pytest.raises(Unauthorized):
+        sessions.mine()
 
 
 def test_signing_in_again_ends_what_was(app: Flask) -> None:
@@ -381,12 +409,14 @@ def test_ending_sessions_needs_a_proof_given_lately(app: Flask, change: Change) 
 def test_expired_sessions_are_removed(app: Flask, change: Change) -> None:
     signed_in(app)
     signed_in(app)
+    add(app, "eve@example.com")
+    signed_in(app, "eve@example.com")
     change(seen_at=-43_200)
     signed_in(app)
-    assert count(app) == 1
+    assert count(app) == 2  # hers is for her, and for `--forget-expired`
     change(created_at=-1_209_600)
     result = app.test_cli_runner().invoke(args=["user", "sessions", "--forget-expired"])
-    assert result.output == "1 sessions that were over are gone.\n"
+    assert result.output == "2 sessions that were over are gone.\n"
     assert count(app) == 0
 
 
@@ -441,6 +471,12 @@ def test_no_address_is_longer_than_its_column(app: Flask) -> None:
     sign_in(app.test_client(), headers={"X-Forwarded-For": "9" * 500})
     with app.app_context():
         assert db.session.scalars(select(LoginSession.address)).one() == "9" * 45
+
+
+def test_a_server_need_not_know_an_address(app: Flask) -> None:
+    sign_in(app.test_client(), environ_overrides={"REMOTE_ADDR": ""})  # as over a socket file
+    with app.app_context():
+        assert db.session.scalars(select(LoginSession.address)).one() == ""
 
 
 @pytest.mark.parametrize("path", ["/", "/account", "/api/account", "/api/auth/session"])
