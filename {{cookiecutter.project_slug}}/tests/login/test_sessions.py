@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -199,8 +200,9 @@ def test_a_session_is_read_once_for_a_request(app: Flask, monkeypatch: pytest.Mo
     client, load, loaded = signed_in(app), sessions._load, list[object]()
 
     def counted() -> LoginSession | None:
-        loaded.append(load())
-        return load()
+        found = load()
+        loaded.append(found)
+        return found
 
     monkeypatch.setattr(sessions, "_load", counted)
     assert client.get("/account").status_code == 200
@@ -345,6 +347,19 @@ def test_one_ends_a_session_from_the_list(app: Flask) -> None:
     page = here.get("/account").text
     assert '<p class="notice" role="status">That session has ended.</p>' in page
     assert "There" not in page
+
+
+def test_the_list_begins_with_the_last_one_seen(app: Flask) -> None:
+    here = signed_in(app, agent="Here")
+    moments = {"First": -40, "Second": -20, "Third": -30, "Long ago": -43_200}
+    for agent, ago_s in moments.items():
+        signed_in(app, agent=agent)
+        with app.app_context():
+            this = update(LoginSession).where(LoginSession.agent == agent)
+            db.session.execute(this.values(seen_at=LoginSession.seen_at + ago_s))
+            db.session.commit()
+    listed = re.findall(r"<p>(Here|First|Second|Third|Long ago)</p>", here.get("/account").text)
+    assert listed == ["Here", "Second", "Third", "First"]
 
 
 def test_times_are_told_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
