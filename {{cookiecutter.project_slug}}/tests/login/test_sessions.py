@@ -65,10 +65,10 @@ def test_a_session_that_outlives_its_cookie_is_told(
 
 def test_a_stranger_is_sent_to_sign_in_and_back(app: Flask) -> None:
     client = app.test_client()
-    sent = client.get("/account?page=2")
-    assert (sent.status_code, sent.headers["Location"]) == (303, "/login?next=/account?page%3D2")
+    sent = client.get("/account?page=X")
+    assert (sent.status_code, sent.headers["Location"]) == (303, "/login?next=/account?page%3DX")
     back = sign_in(client, path=sent.headers["Location"])
-    assert (back.status_code, back.headers["Location"]) == (303, "/account?page=2")
+    assert (back.status_code, back.headers["Location"]) == (303, "/account?page=X")
     assert EMAIL in client.get("/account").text
 
 
@@ -362,6 +362,16 @@ def test_the_list_begins_with_the_last_one_seen(app: Flask) -> None:
     assert listed == ["Here", "Second", "Third", "First"]
 
 
+def test_who_is_kept_out_and_let_in_again_is_in_the_log(
+    app: Flask, ada: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for words, event in ((["--undo"], "account-enabled"), ([], "account-disabled")):
+        capfd.readouterr()
+        done = app.test_cli_runner().invoke(args=["user", "disable", EMAIL, *words])
+        (line,) = [json.loads(text) for text in done.output.splitlines() if text.startswith("{")]
+        assert (line["event"], line["user"]) == (event, ada)
+
+
 def test_times_are_told_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     read_zone = getattr(time, "tzset", lambda: None)  # Windows has none
     with monkeypatch.context() as patch:
@@ -465,7 +475,7 @@ def test_next_stays_on_this_site(app: Flask, target: str) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/account")
 
 
-@pytest.mark.parametrize("target", ["/contact", f"{FRONT_END}/orders?page=2", f"{FRONT_END}/"])
+@pytest.mark.parametrize("target", ["/contact", f"{FRONT_END}/orders/5?page=2", f"{FRONT_END}/"])
 def test_next_is_kept_on_this_site_and_at_an_allowed_origin(
     client: FlaskClient, target: str
 ) -> None:
