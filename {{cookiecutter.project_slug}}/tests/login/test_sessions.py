@@ -272,6 +272,7 @@ def test_a_session_ends_unused_and_ends_anyway(
     assert is_signed_in(client)
     change(**moved)
     assert not is_signed_in(copy)
+    assert copy.get_cookie(COOKIE, domain=HOST) is None
 
 
 def test_a_form_can_be_sent_where_a_session_was_over(app: Flask, change: Change) -> None:
@@ -296,10 +297,18 @@ def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
     assert is_signed_in(client)
 
 
-@pytest.mark.parametrize(("unused_s", "is_written"), [(59, False), (60, True)])
-def test_a_session_is_written_once_a_minute(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, unused_s: int, is_written: bool
+@pytest.mark.parametrize(
+    ("idle_s", "unused_s", "is_written"),
+    [(43_200, 59, False), (43_200, 60, True), (40, 1, False), (40, 2, True), (10, 1, True)],
+)
+def test_a_session_is_written_once_a_minute_or_more_often_where_it_is_short(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    idle_s: int,
+    unused_s: int,
+    is_written: bool,
 ) -> None:
+    app = make_app(LOGIN_SESSION_IDLE_S=idle_s)
     client, moment = signed_in(app), now()
     with app.app_context():
         db.session.execute(update(LoginSession).values(seen_at=moment - unused_s))
@@ -326,6 +335,7 @@ def test_a_session_that_ends_while_it_is_read_is_over(
     monkeypatch.setattr(sessions, "now", meanwhile)
     answer = client.get("/api/account")
     assert (answer.status_code, "token" in set_cookie(answer)) == (401, False)
+    assert client.get_cookie(COOKIE, domain=HOST) is None
 
 
 def test_the_start_counts_for_the_longest_life(make_app: MakeApp, change: Change) -> None:
@@ -450,6 +460,8 @@ def test_expired_sessions_are_removed(app: Flask, change: Change) -> None:
     [
         "https://evil.example/",
         "//evil.example/",
+        FRONT_END,
+        FRONT_END.removeprefix("https://") + "/orders",
         "///evil.example",
         "/\\evil.example",
         "/\t/evil.example",
