@@ -299,7 +299,14 @@ def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
 
 @pytest.mark.parametrize(
     ("idle_s", "unused_s", "is_written"),
-    [(43_200, 59, False), (43_200, 60, True), (40, 1, False), (40, 2, True), (10, 1, True)],
+    [
+        (43_200, 59, False),
+        (43_200, 60, True),
+        (40, 1, False),
+        (40, 2, True),
+        (30, 1, True),
+        (10, 1, True),
+    ],
 )
 def test_a_session_is_written_once_a_minute_or_more_often_where_it_is_short(
     make_app: MakeApp,
