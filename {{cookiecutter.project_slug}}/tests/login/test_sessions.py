@@ -304,7 +304,7 @@ def test_using_a_session_keeps_it(app: Flask, change: Change) -> None:
         (43_200, 60, True),
         (40, 1, False),
         (40, 2, True),
-        (30, 1, True),
+        (38, 1, True),
         (10, 1, True),
     ],
 )
