@@ -66,7 +66,7 @@ class Court(NamedTuple):
 
 # Whoever is asked thousands of times has to be quick. What these notice, a quicker one has to, too.
 SLOW = "^tests/(live/|test_(commands|development|gunicorn))|slow_pattern"
-SLOW += "|login/test_database.*(no_schema_but_its_own|gunicorn)"
+SLOW += "|login/test_(database.*(no_schema_but_its_own|gunicorn)|provider|.*takes_too_long_signs)"
 SECURITY, LOGIN = ("app/config.py", "app/security/*.py"), ("app/login/*.py",)
 COURTS = {
     court.name: court

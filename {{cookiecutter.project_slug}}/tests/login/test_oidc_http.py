@@ -3,10 +3,11 @@
 import gzip
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from authlib.integrations.base_client import OAuthError
@@ -148,6 +149,20 @@ def test_every_request_has_its_time(there: Provider, monkeypatch: pytest.MonkeyP
     assert timer.daemon  # it keeps no process that wants to end
     assert timer.finished.is_set()  # and hangs up on nobody later
     timer.function()  # even if it was about to
+
+
+def test_whoever_takes_too_long_is_hung_up_on() -> None:
+    hung_up = threading.Event()
+    how: list[int] = []
+
+    def shutdown(which: int) -> None:
+        how.append(which)
+        hung_up.set()
+
+    connection = cast("HTTPConnection", SimpleNamespace(sock=SimpleNamespace(shutdown=shutdown)))
+    with oidc_http._ended_after(0.01, connection):
+        assert hung_up.wait(30)
+    assert how == [socket.SHUT_RDWR]
 
 
 @pytest.mark.parametrize(
