@@ -679,6 +679,7 @@ def test_an_administrator_names_accounts(app: Flask, there: Provider) -> None:
         there.subject, there.email = subject, email
         clients.append(app.test_client())
         attempt(clients[-1])
+    assert "is not the only one" in run("disable", EMAIL)[1]  # of two
     there.subject = EMAIL  # and no address, as the one before
     attempt(app.test_client())
     nameless, odd = f"three of {there.issuer}", f"{EMAIL} of {there.issuer}"
