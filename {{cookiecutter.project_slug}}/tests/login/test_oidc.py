@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from flask import Flask
+from requests import Response
 
 from app.login import oidc
 from app.login.oidc import NotProved
+from app.login.oidc_http import Session
 from tests.conftest import MakeApp
 from tests.login.by_oidc import come_back
 from tests.login.conftest import is_signed_in
@@ -160,6 +162,11 @@ def test_a_key_need_not_say_what_it_is_for(app: Flask, there: Provider) -> None:
 def test_a_secret_is_no_key(there: Provider, refuses: Refuses) -> None:
     with_a_secret(there, there.client_secret.encode())
     del there.keys[0]
+    assert refuses("id-token") == "no key"
+
+
+def test_a_key_for_encryption_is_none_for_signing(there: Provider, refuses: Refuses) -> None:
+    published(there)["use"] = "enc"
     assert refuses("id-token") == "no key"
 
 
@@ -460,6 +467,17 @@ def test_another_application_has_a_provider_of_its_own(
     assert enters(app)
 
 
-def test_an_issuer_may_end_in_a_slash(there: Provider, make_app: MakeApp) -> None:
+def test_an_issuer_may_end_in_a_slash(
+    there: Provider, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls: list[str] = []
+    request = Session.request
+
+    def asked(self: Session, method: str, url: str, **kwargs: object) -> Response:
+        urls.append(url)
+        return request(self, method, url, **kwargs)
+
+    monkeypatch.setattr(Session, "request", asked)
     there.discovery["issuer"] = there.claims["iss"] = there.callback["iss"] = f"{there.issuer}/"
     assert enters(make_app(OIDC_ISSUER=f"{there.issuer}/"))
+    assert urls[0] == f"{there.issuer}/.well-known/openid-configuration"

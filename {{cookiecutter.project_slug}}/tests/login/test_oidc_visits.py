@@ -230,6 +230,20 @@ def test_a_provider_that_does_not_name_itself_need_not(app: Flask, there: Provid
     assert attempt(app.test_client()).status_code == 303
 
 
+def test_a_provider_that_cannot_be_asked_whether_it_names_itself(
+    app: Flask, there: Provider, capfd: Log
+) -> None:
+    there.callback["iss"] = REMOVED
+    client = app.test_client()
+    sent = client.get("/login")
+    app.extensions["oidc"].forget()
+    there.discovery["issuer"] = "https://evil.example"
+    capfd.readouterr()
+    answer = come_back(client, sent)
+    assert assert_refused(app, capfd, answer, NotProved, "discovery") == "another issuer"
+    assert_nobody(app, client)
+
+
 def test_a_way_back_counts_once(app: Flask, there: Provider, capfd: Log) -> None:
     client = app.test_client()
     back = there.follow(client.get("/login").headers["Location"])
