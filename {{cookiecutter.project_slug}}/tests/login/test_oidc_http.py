@@ -6,6 +6,8 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from http.client import ResponseNotReady
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -165,11 +167,33 @@ def test_whoever_takes_too_long_is_hung_up_on() -> None:
     assert how == [socket.SHUT_RDWR]
 
 
+def test_whoever_has_ended_by_himself_is_left_alone() -> None:
+    with socket.socket() as never_connected:
+        connection = cast("HTTPConnection", SimpleNamespace(sock=never_connected))
+        with oidc_http._ended_after(60, connection):
+            (timer,) = (t for t in threading.enumerate() if isinstance(t, threading.Timer))
+            timer.function()
+
+
+def test_a_head_that_drips_is_hung_up_on(there: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oidc_http, "WHOLE_ANSWER_S", 0.3)
+    with pytest.raises(NoAnswer):
+        ask(there, faults.drip(0.05, "head"))
+
+
 @pytest.mark.parametrize(
     ("url", "kind"),
     [("https://login.example.com/", HTTPSConnection), ("http://localhost/", HTTPConnection)],
 )
-def test_no_connection_is_without_a_bound(url: str, kind: type[HTTPConnection]) -> None:
+def test_no_connection_is_without_a_bound(
+    monkeypatch: pytest.MonkeyPatch, url: str, kind: type[HTTPConnection]
+) -> None:
+    bounds: list[tuple[float, object]] = []
+
+    def bound(*given: Any) -> AbstractContextManager[None]:  # noqa: ANN401
+        bounds.append(given)
+        return nullcontext()
+
     with Session() as session:
         adapter = session.get_adapter(url)
         assert isinstance(adapter, HTTPAdapter)
@@ -177,7 +201,22 @@ def test_no_connection_is_without_a_bound(url: str, kind: type[HTTPConnection]) 
         pool = adapter.get_connection_with_tls_context(request, verify=True)
     assert isinstance(pool, HTTPConnectionPool)
     assert issubclass(pool.ConnectionCls, kind)
-    assert "getresponse" in vars(pool.ConnectionCls)
+    monkeypatch.setattr(oidc_http, "_ended_after", bound)
+    connection = pool.ConnectionCls("localhost")
+    with pytest.raises(ResponseNotReady):
+        connection.getresponse()
+    assert bounds == [(10, connection)]
+
+
+def test_a_connection_is_made_with_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request("GET", "https://login.example.com/").prepare()
+    given = (request, "/etc/ours.pem", {"https": "http://proxy.example"}, "/etc/client.pem")
+    passed: list[object] = []
+    name = "get_connection_with_tls_context"
+    monkeypatch.setattr(HTTPAdapter, name, lambda _self, *args: passed.append(args))
+    with Session() as session:
+        getattr(session.get_adapter("https://login.example.com/"), name)(*given)
+    assert passed == [given]
 
 
 def answer(body: object, code: int = 200) -> Response:

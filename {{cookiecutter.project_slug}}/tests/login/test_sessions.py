@@ -196,6 +196,13 @@ def test_signing_in_is_of_one_account(app: Flask, ada: int) -> None:
     assert before <= (moments[ada] or 0) <= now()
 
 
+def test_a_sign_in_that_is_refused_holds_nothing(app: Flask, ada: int) -> None:
+    with app.test_request_context(base_url=f"https://{HOST}"):
+        user = db.session.get_one(User, ada)
+        assert not sessions.start(user, User.disabled.is_(True))
+        assert not db.session.in_transaction()
+
+
 def test_a_session_is_read_once_for_a_request(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     client, load, loaded = signed_in(app), sessions._load, list[object]()
 
@@ -359,7 +366,8 @@ def test_one_ends_a_session_from_the_list(app: Flask) -> None:
     assert "There &lt;b&gt;" in page
     with app.app_context():
         other = db.session.scalars(select(LoginSession.id).filter_by(agent="There <b>")).one()
-    assert press(here, f"/account/sessions/{other}/end").headers["Location"] == "/account"
+    answer = press(here, f"/account/sessions/{other}/end")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/account")
     assert (is_signed_in(here), is_signed_in(there)) == (True, False)
     page = here.get("/account").text
     assert '<p class="notice" role="status">That session has ended.</p>' in page
@@ -411,7 +419,8 @@ def test_ending_this_session_is_signing_out(app: Flask) -> None:
 def test_one_ends_all_others(app: Flask, ada: int, capfd: pytest.CaptureFixture[str]) -> None:
     here, *others = (signed_in(app) for _ in range(3))
     capfd.readouterr()
-    assert press(here, "/account/sessions/end").headers["Location"] == "/account"
+    answer = press(here, "/account/sessions/end")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/account")
     (line,) = map(json.loads, capfd.readouterr().err.splitlines())
     assert (line["event"], line["user"], line["sessions_ended"]) == ("sessions-ended", ada, 2)
     page = here.get("/account").text
