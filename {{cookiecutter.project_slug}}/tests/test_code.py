@@ -257,7 +257,8 @@ MOST_S = 0.05
 
 def patterns(name: str) -> Iterator[tuple[re.Pattern[str], str]]:
     """Yield each pattern of a module with each way in which the module uses it."""
-    module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+    path = name.removesuffix(".py").removesuffix("/__init__")  # by which nothing is imported twice
+    module = importlib.import_module(path.replace("/", "."))
     for node in ast.walk(ast.parse(SOURCES[name].read_text("utf-8"))):
         match node:
             case ast.Call(
