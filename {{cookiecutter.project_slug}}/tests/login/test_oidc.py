@@ -233,9 +233,8 @@ def test_a_wrong_claim_signs_nobody_in(
 ) -> None:
     there.claims.update(claims)
     _, about = refuses("id-token").split(": ")
-    assert about == (
-        "azp" if about == "azp" and callable(claims.get("aud")) else next(iter(claims))
-    )
+    wrong = next(iter(claims))
+    assert about in ([wrong, "azp"] if callable(claims.get("aud")) else [wrong])
 
 
 ODD: Mapping[str, object] = {

@@ -119,7 +119,8 @@ def test_an_answer_that_takes_too_long_signs_nobody_in(
         answer = attempt(client)
     assert time.monotonic() - since < 10
     why = assert_refused(app, capfd, answer, NotProved, STEPS[endpoint])
-    assert why == ("too slow" if fault == "drips its body" else why)
+    if fault == "drips its body":
+        assert why == "too slow"
     assert_nobody(app, client)
 
 
@@ -132,9 +133,10 @@ def test_a_bad_answer_signs_nobody_in(
     there.faults[endpoint] = TRANSPORT[fault]
     since = time.monotonic()
     why = assert_signs_nobody_in(app, there, capfd, STEPS[endpoint])
+    if fault in SAID:
+        assert why == SAID[fault]
     if fault in ("a list", "a text", "null"):
         assert why == NOTHING[endpoint]
-    assert why == SAID.get(fault, why)
     assert time.monotonic() - since < 20
 
 

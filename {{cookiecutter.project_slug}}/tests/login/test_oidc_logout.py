@@ -427,7 +427,8 @@ def test_a_wrong_logout_token_ends_nothing(
     capfd.readouterr()
     answer = told(app.test_client(), there.logout_token(header, **claims))
     why = assert_refused(app, capfd, answer, NotCompleted, "logout-token")
-    assert why.endswith(f": {next(iter(claims))}" if claims else why)
+    if claims:
+        assert why.endswith(f": {next(iter(claims))}")
     assert is_signed_in(here)
     assert count(app, LogoutToken) == 0
     assert told(app.test_client(), there.logout_token()).status_code == 200
