@@ -30,6 +30,7 @@ from tests.login.by_password import (
 )
 from tests.login.conftest import Change, is_signed_in, press, without_ids
 
+SignIn = Callable[[FlaskClient, str, str], TestResponse]
 WRONG = "eight quiet lanterns"
 CHANGED = {"password_hash": "changed"}
 
@@ -755,6 +756,15 @@ def test_every_event_is_one_line_and_tells_no_secret(
     text = json.dumps(events)
     for secret in (PASSWORD, NEW_PASSWORD, WRONG, token, EMAIL, hash_of(PASSWORD)):
         assert secret not in text
+
+
+@pytest.mark.parametrize("way", [sign_in, sign_in_by_api])
+def test_a_wrong_password_is_one_line_of_the_log(
+    client: FlaskClient, ada: int, capfd: pytest.CaptureFixture[str], way: SignIn
+) -> None:
+    assert way(client, EMAIL, WRONG).status_code == 401
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["event"], line["user"]) == ("login-failed", ada)
 
 
 @pytest.mark.parametrize(("moved", "why"), [("seen_at", "unused"), ("created_at", "lifetime")])

@@ -620,6 +620,17 @@ def test_a_key_that_is_new_is_read(app: Flask, there: Provider, here: FlaskClien
     assert not is_signed_in(here)
 
 
+def test_a_machine_that_has_just_started_reads_it_as_well(
+    app: Flask, there: Provider, here: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "time", SimpleNamespace(monotonic=lambda: 0))
+    app.extensions["oidc"].forget()
+    assert told(app.test_client(), there.logout_token(sub="eve", sid="x")).status_code == 200
+    there.rotate()
+    assert told(app.test_client(), there.logout_token()).status_code == 200
+    assert not is_signed_in(here)
+
+
 def test_strangers_do_not_make_us_ask(
     app: Flask, there: Provider, here: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
