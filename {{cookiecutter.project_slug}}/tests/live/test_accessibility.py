@@ -152,11 +152,12 @@ def visits(
     tls: tuple[str, str],
 ) -> Iterator[Visits]:
     """Yield what brings a browser of the module's to each page."""
-    axe = pytest.importorskip("axe_playwright_python.base", reason=f"needs axe: {NEEDS}")
+    axe = pytest.importorskip("axe_playwright_python", reason=f"needs axe: {NEEDS}")
     context = chromium.new_context(
         viewport={"width": WIDE, "height": HEIGHT}, reduced_motion="reduce"
     )
-    context.add_init_script(axe.AXE_SCRIPT)
+    # Read here: axe_playwright_python.base reads it in the locale's encoding.
+    context.add_init_script(Path(axe.__file__ or "").with_name("axe.min.js").read_text("utf-8"))
     context.add_init_script(path=Path(__file__).with_name("measure.js"))
     with served(site, ports[HOST], tls):
         visits = Visits(site, context.new_page())
