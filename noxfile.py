@@ -64,7 +64,7 @@ def ranges(session: nox.Session, end: str) -> None:
 @nox.session
 def windows(session: nox.Session) -> None:
     """Judge by the types and the packages of other systems, without what Windows lacks."""
-    install_with_a_project(session, "types", "test", "mutants")
+    install_with_a_project(session, "types", "test")
     session.install("uv")  # knows what could be installed there
     session.run("pytest", "-m", "windows", *session.posargs, env=outside(session))
 
