@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 
 import pytest
+from flask import Flask
 
 from app.rate_limit_storage import RETRY_S, CountedServer
 from tests.conftest import MakeApp
@@ -47,6 +48,22 @@ def hosts(store: Store, workers: int = 2, **variables: str) -> Iterator[list[int
             command = ("gunicorn", "--bind", f"127.0.0.1:{port}")
             running.enter_context(served(port, *command, variables=shared))
         yield ports
+
+
+@pytest.fixture
+def counted(store: Store) -> Iterator[CountedServer]:
+    """Yield what counts in the store; after that, leave no connection open."""
+    counted = CountedServer(f"counted+{store.uri}")
+    with closing(counted.get_connection()):
+        yield counted
+
+
+@contextmanager
+def counting(make_app: MakeApp, store: Store, **settings: str) -> Iterator[Flask]:
+    """Yield an application that counts in the store, and leaves no connection open either."""
+    app = make_app(RATELIMIT_STORAGE_URI=store.uri, **settings)
+    with closing(app.extensions["rate_limits"].get_connection()):
+        yield app
 
 
 def passes(ports: list[int], visitor: str, seconds: float) -> list[tuple[float, float]]:
@@ -137,9 +154,8 @@ def test_a_store_that_is_slow_then_restarted_under_load_fails_no_request(store: 
 
 
 def test_its_loss_and_its_return_are_one_line_each(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, counted: CountedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counted = CountedServer(f"counted+{store.uri}")
     assert counted.acquire_entry("one", 1, 60)
     for _ in range(2):
         caplog.clear()
@@ -157,33 +173,35 @@ def test_its_loss_and_its_return_are_one_line_each(
 
 
 def test_a_request_asks_the_store_once_whatever_it_spends(make_app: MakeApp, store: Store) -> None:
-    client = make_app(RATELIMIT_STORAGE_URI=store.uri).test_client()
-    counted = client.application.extensions["rate_limits"].get_connection()
-    client.get("/")  # the script is sent once
+    with counting(make_app, store) as app:
+        client = app.test_client()
+        counted = app.extensions["rate_limits"].get_connection()
+        client.get("/")  # the script is sent once
 
-    def reads() -> int:
-        return int(counted.info("stats")["total_reads_processed"])
+        def reads() -> int:
+            return int(counted.info("stats")["total_reads_processed"])
 
-    asking = -reads() + reads()  # the question itself
-    for method, limits in (("get", 1), ("post", 2)):
-        before = reads()
-        answer = getattr(client, method)("/contact")
-        assert answer.headers["RateLimit"].count(";r=") == limits
-        assert reads() - before == asking + 1
+        asking = -reads() + reads()  # the question itself
+        for method, limits in (("get", 1), ("post", 2)):
+            before = reads()
+            answer = getattr(client, method)("/contact")
+            assert answer.headers["RateLimit"].count(";r=") == limits
+            assert reads() - before == asking + 1
 
 
 def test_threads_of_one_process_share_a_limit(make_app: MakeApp, store: Store) -> None:
-    app = make_app(RATELIMIT_STORAGE_URI=store.uri, RATELIMIT_DEFAULT="30 per hour")
     statuses: list[int] = []
     together = threading.Barrier(8)
 
-    def client() -> None:
-        together.wait()
-        statuses.extend(app.test_client().get("/").status_code for _ in range(10))
+    with counting(make_app, store, RATELIMIT_DEFAULT="30 per hour") as app:
 
-    threads = [threading.Thread(target=client) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(ANSWER_S)
+        def client() -> None:
+            together.wait()
+            statuses.extend(app.test_client().get("/").status_code for _ in range(10))
+
+        threads = [threading.Thread(target=client) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(ANSWER_S)
     assert (statuses.count(200), statuses.count(429)) == (30, 50)
