@@ -165,7 +165,7 @@ def test_two_processes_share_sessions_and_guesses(
     pytest.importorskip("redis", reason="needs the library: uv run --group live pytest")
     shared = {
         **VARIABLES,
-        "APP_RATELIMIT_STORAGE_URI": store.uri,
+        "APP_RATELIMIT_STORAGE_URI": store.patient_uri,
         "APP_LOGIN_ACCOUNT_LIMIT": "5 per hour",
         "WEB_CONCURRENCY": "2",
     }

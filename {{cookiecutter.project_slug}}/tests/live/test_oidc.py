@@ -358,7 +358,7 @@ def test_two_processes_share_sign_ins_sessions_and_logout_tokens(store: Store) -
     shared = {
         **VARIABLES,
         "APP_OIDC_ISSUER": ISSUER,
-        "APP_RATELIMIT_STORAGE_URI": store.uri,
+        "APP_RATELIMIT_STORAGE_URI": store.patient_uri,
         "WEB_CONCURRENCY": "2",
     }
     there, port, people = provider(), free_port(), range(1, 9)

@@ -34,11 +34,11 @@ VISITORS = (f"198.51.100.{number}" for number in count(1))
 
 
 @contextmanager
-def hosts(store: Store, workers: int = 2, **variables: str) -> Iterator[list[int]]:
+def hosts(uri: str, workers: int = 2, **variables: str) -> Iterator[list[int]]:
     """Run two gunicorns that count in the store; yield their ports."""
     shared = {
         **VARIABLES,
-        "APP_RATELIMIT_STORAGE_URI": store.uri,
+        "APP_RATELIMIT_STORAGE_URI": uri,
         "APP_RATELIMIT_DEFAULT": f"{LIMIT} per {WINDOW_S} second",
         "WEB_CONCURRENCY": str(workers),
         **variables,
@@ -54,7 +54,7 @@ def hosts(store: Store, workers: int = 2, **variables: str) -> Iterator[list[int
 @pytest.fixture
 def counted(store: Store) -> Iterator[CountedServer]:
     """Yield what counts in the store; after that, leave no connection open."""
-    counted = CountedServer(f"counted+{store.uri}")
+    counted = CountedServer(f"counted+{store.patient_uri}")
     connections: Any = counted.get_connection()  # its declared type cannot be closed
     with closing(connections):
         yield counted
@@ -63,7 +63,7 @@ def counted(store: Store) -> Iterator[CountedServer]:
 @contextmanager
 def counting(make_app: MakeApp, store: Store, **settings: str) -> Iterator[Flask]:
     """Yield an application that counts in the store, and leaves no connection open either."""
-    app = make_app(RATELIMIT_STORAGE_URI=store.uri, **settings)
+    app = make_app(RATELIMIT_STORAGE_URI=store.patient_uri, **settings)
     with closing(app.extensions["rate_limits"].get_connection()):
         yield app
 
@@ -108,14 +108,14 @@ def most_in_a_window(passed: list[tuple[float, float]]) -> int:
 
 
 def test_four_workers_on_two_hosts_let_the_limit_through_and_no_more(store: Store) -> None:
-    with hosts(store, workers=4) as ports:
+    with hosts(store.patient_uri, workers=4) as ports:
         passed = passes(ports, next(VISITORS), WINDOW_S * 2.2)
     assert most_in_a_window(passed) <= LIMIT
     assert LIMIT * 2 <= len(passed) <= LIMIT * 4
 
 
 def test_while_the_store_is_gone_each_worker_counts_and_no_request_fails(store: Store) -> None:
-    with hosts(store, workers=2, APP_RATELIMIT_DEFAULT=f"{LIMIT} per hour") as ports:
+    with hosts(store.patient_uri, workers=2, APP_RATELIMIT_DEFAULT=f"{LIMIT} per hour") as ports:
         visitor = next(VISITORS)
         assert len(passes(ports, visitor, 1)) == LIMIT
         store.stop()
@@ -130,7 +130,7 @@ def test_while_the_store_is_gone_each_worker_counts_and_no_request_fails(store: 
 
 
 def test_a_frozen_store_holds_nobody_up(store: Store) -> None:
-    with hosts(store, APP_RATELIMIT_DEFAULT="1000 per hour") as ports:
+    with hosts(store.uri, APP_RATELIMIT_DEFAULT="1000 per hour") as ports:
         passes(ports, next(VISITORS), 0.5)
         store.send(signal.SIGSTOP)
         begun = time.monotonic()
@@ -140,7 +140,7 @@ def test_a_frozen_store_holds_nobody_up(store: Store) -> None:
 
 
 def test_a_store_that_is_slow_then_restarted_under_load_fails_no_request(store: Store) -> None:
-    with hosts(store, APP_RATELIMIT_DEFAULT="100000 per hour") as ports:
+    with hosts(store.uri, APP_RATELIMIT_DEFAULT="100000 per hour") as ports:
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(passes, ports, next(VISITORS), 4)
             for _ in range(5):
