@@ -157,6 +157,7 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
                 os._exit(9)
             return trace
 
+        sys._getframe().f_trace_opcodes = True  # what asks after settrace, 3.12 may not hear
         sys.settrace(trace)
         work()
         os._exit(0)
