@@ -363,11 +363,10 @@ def cases(masters: Path, wanted: str) -> Iterator[Case]:
             yield Case(name, mutant, tuple(names))
 
 
-def innocent(root: Path, court: Court) -> Case:
-    """Return a module as it is."""
-    path = next(path for pattern in court.modules for path in sorted(root.glob(pattern)))
-    mutant = Mutant(path.read_text("utf-8"), "", range(1, 2))
-    return Case(path.relative_to(root).as_posix(), mutant, (court.name,))
+def innocent(masters: Path, module: str, courts: tuple[str, ...]) -> Case:
+    """Return a module as it is, before the courts of its mutants."""
+    text = (masters / courts[0] / module).read_text("utf-8")
+    return Case(module, Mutant(text, "", range(1, len(text.splitlines()) + 1)), courts)
 
 
 @lru_cache
@@ -470,7 +469,8 @@ def main() -> None:
                 noticed[case] = known
         rest = [case for case in todo if case not in noticed]
         if rest:  # whoever notices where nothing is wrong would notice anything
-            unchanged = [innocent(masters / court, COURTS[court]) for court in sorted(needed)]
+            judged = sorted({(case.module, case.courts) for case in rest})
+            unchanged = [innocent(masters, module, courts) for module, courts in judged]
             rest = [case for case in unchanged if verdicts.known(case) is None] + rest
         print(
             f"{len(todo)} mutants, {len(rest)} to judge, {time.monotonic() - begun:.0f} s",
