@@ -52,3 +52,14 @@ def signed_in(app: Flask, email: str = EMAIL, agent: str = "Firefox") -> FlaskCl
     client = app.test_client()
     assert sign_in(client, email, headers={"User-Agent": agent}).status_code == 303
     return client
+
+
+def change_password(client: FlaskClient, **fields: str) -> TestResponse:
+    """Fill in the form of the page, with other fields where some are given, and send it."""
+    data = {
+        "current_password": PASSWORD,
+        "new_password": NEW_PASSWORD,
+        "confirm_password": NEW_PASSWORD,
+        "csrf_token": csrf_token(client.get("/account/password")),
+    }
+    return client.post("/account/password", data={**data, **fields})

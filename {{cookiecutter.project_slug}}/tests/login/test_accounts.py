@@ -23,6 +23,7 @@ from tests.login.by_password import (
     NEW_PASSWORD,
     PASSWORD,
     add,
+    change_password,
     hash_of,
     sign_in,
     sign_in_by_api,
@@ -62,17 +63,6 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
     monkeypatch.setattr(passwords, "HASHER", counted)
     return counted
-
-
-def change_password(client: FlaskClient) -> TestResponse:
-    """Fill in the form of the page and send it."""
-    data = {
-        "current_password": PASSWORD,
-        "new_password": NEW_PASSWORD,
-        "confirm_password": NEW_PASSWORD,
-        "csrf_token": csrf_token(client.get("/account/password")),
-    }
-    return client.post("/account/password", data=data)
 
 
 def disable(app: Flask) -> str:
@@ -196,16 +186,12 @@ def test_page_and_api_share_the_limit_of_a_client(client: FlaskClient, ada: int)
 def test_a_right_password_spends_no_limit(make_app: MakeApp, ada: int) -> None:
     app = make_app(RATELIMIT_STRICT="3 per minute", LOGIN_ACCOUNT_LIMIT="3 per hour")
     client = app.test_client()
+    weak = {"new_password": "short"}
     for _ in range(2):
         assert sign_in(client, password=WRONG).status_code == 401
     for _ in range(4):
         assert sign_in(client).status_code == 303
-        data = {
-            "current_password": PASSWORD,
-            "new_password": "short",
-            "csrf_token": csrf_token(client.get("/account/password")),
-        }
-        assert client.post("/account/password", data=data).status_code == 422
+        assert change_password(client, **weak).status_code == 422
     stranger = app.test_client()
     assert sign_in(stranger, password=WRONG).status_code == 401
     assert sign_in(stranger).status_code == 429

@@ -4,11 +4,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import csrf_token
 from tests.login.by_password import (
     EMAIL,
     NEW_PASSWORD,
     PASSWORD,
+    change_password,
     sign_in,
     sign_in_by_api,
     signed_in,
@@ -32,21 +32,10 @@ def test_a_front_end_signs_in_reads_and_signs_out(client: FlaskClient) -> None:
     assert not is_signed_in(client)
 
 
-def change_password(client: FlaskClient, **fields: str) -> int:
-    """Fill in the form; return the status."""
-    data = {
-        "current_password": PASSWORD,
-        "new_password": NEW_PASSWORD,
-        "confirm_password": NEW_PASSWORD,
-        "csrf_token": csrf_token(client.get("/account/password")),
-    }
-    return client.post("/account/password", data={**data, **fields}).status_code
-
-
 def test_a_new_password_ends_every_other_session(app: Flask) -> None:
     here, there = signed_in(app), signed_in(app)
     copy = with_cookie(app, stolen(here))
-    assert change_password(here) == 303
+    assert change_password(here).status_code == 303
     assert [is_signed_in(client) for client in (here, there, copy)] == [True, False, False]
     assert sign_in(there).status_code == 401
     assert sign_in(there, password=NEW_PASSWORD).status_code == 303
@@ -66,7 +55,7 @@ def test_a_new_password_ends_every_other_session(app: Flask) -> None:
 )
 def test_a_password_is_not_changed_by_mistake(app: Flask, wrong: dict[str, str]) -> None:
     here, there = signed_in(app), signed_in(app)
-    assert change_password(here, **wrong) == 422
+    assert change_password(here, **wrong).status_code == 422
     assert is_signed_in(there)
     assert sign_in(there).status_code == 303
 
