@@ -461,6 +461,8 @@ def main() -> None:
         for login, baked in zip(logins, made, strict=True):
             baked.path.rename(masters / login)
         todo = list(cases(masters, options.k))
+        if not todo:
+            parser.error(f"-k {options.k}: no such module; -k csrf is app/security/csrf.py")
         needed = {court for case in todo for court in case.courts}
         baselines = {court: watched(masters / court, COURTS[court]) for court in sorted(needed)}
         verdicts = Verdicts(masters)
