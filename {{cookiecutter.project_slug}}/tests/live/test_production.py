@@ -147,6 +147,13 @@ def test_the_proxy_adds_no_slash(stack: Stack, path: str) -> None:
     assert (answer.status, answer.all("Location")) == (404, [])
 
 
+@pytest.mark.behind("nginx", "caddy", "load-balancer", "cdn-nginx")
+def test_the_proxy_has_room_for_large_headers(stack: Stack) -> None:
+    deployment, path = stack.deployment, f"/{'a' * 4_000}"
+    answer = deployment.ask("GET", path, scheme="http", source=next(CLIENT))
+    assert (answer.status, answer.get("Location")) == (308, f"https://{deployment.host}{path}")
+
+
 def test_a_refusal_arrives_while_the_body_is_still_sent(stack: Stack) -> None:
     def refused(source: str) -> int:
         body = b"x" * 900_000  # nobody reads it: there is no such method
