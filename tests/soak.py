@@ -576,7 +576,7 @@ class People:
             self.journal.count(kind, str(statuses[0]) if statuses else "closed")
             for status in set(statuses) - EXPECTED - OF_A_SERVER:
                 if not (status == 503 and self.journal.explains("database", begun)):
-                    self.journal.finds(f"{kind}: {status}", repr(payload))
+                    self.journal.finds(f"{kind}: {status}", f"{len(payload)} bytes: {payload!r}")
 
 
 def pieces(payload: bytes, chance: random.Random) -> Iterator[bytes]:
