@@ -6,7 +6,7 @@ the body is small and the limit strict.
 
 from flask import Blueprint, Flask, Request, abort, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from .security import csrf, events, rate_limits
 
@@ -47,7 +47,8 @@ def violations(request: Request) -> list[dict[str, object]]:
     """Return the bodies of the reports in a request, at most ten."""
     if request.mimetype not in TYPES:
         raise UnsupportedMediaType
-    request.max_content_length = MOST_BYTES
+    if len(request.get_data()) > MOST_BYTES:
+        raise RequestEntityTooLarge
     try:
         body = request.get_json(force=True)
     except RecursionError:

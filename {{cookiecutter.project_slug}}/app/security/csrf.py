@@ -105,7 +105,10 @@ def _comes_from_us() -> bool | None:
     if origin := request.headers.get("Origin"):
         return origin in ours
     if request.referrer:
-        referrer = urlsplit(request.referrer)
+        try:
+            referrer = urlsplit(request.referrer)
+        except ValueError:  # it is no URL
+            return False
         return f"{referrer.scheme}://{referrer.netloc}" in ours
     if site := request.headers.get("Sec-Fetch-Site"):
         return site == "same-origin"

@@ -448,13 +448,26 @@ def test_networks_that_are_not_listed_stop_nginx(tmp_path: Path) -> None:
 
 @pytest.mark.behind("cdn-nginx")
 def test_nobody_gets_past_the_cdn(stack: Stack) -> None:
-    past = stack.deployment._replace(https=stack.edge)
-    answer = past.ask("GET", "/", [("X-Forwarded-For", "6.6.6.6")], source=next(CLIENT))
-    assert answer.status == 403
-    check_own_headers(answer)
-    assert past.ask("GET", "/healthz", source=next(CLIENT)).status == 200
-    through = past.ask("GET", "/", [("X-Forwarded-For", "6.6.6.6")], source=AS_THE_CDN)
-    assert through.status == 200
+    past, forged = stack.deployment._replace(https=stack.edge), [("X-Forwarded-For", "6.6.6.6")]
+    for path in ("/", "/healthz%0a", "/healthz/..", "/.own/page", "/.own/problem%0a", "/.own/x"):
+        answer = past.ask("GET", path, forged, source=next(CLIENT))
+        assert answer.status == (404 if path == "/.own/page" else 403), path  # nginx's own
+        check_own_headers(answer)
+    assert past.ask("GET", "/", forged, source=AS_THE_CDN).status == 200
+
+
+@pytest.mark.behind("cdn-nginx")
+def test_a_monitor_of_the_cdn_has_its_own_address(stack: Stack) -> None:
+    past, source = stack.deployment._replace(https=stack.edge), next(CLIENT)
+    answer = past.ask("GET", "/healthz", [("X-Forwarded-For", "6.6.6.6")], source=source)
+    assert answer.status == 200
+    mine = answer.get("X-Request-ID")
+
+    def clients() -> list[object]:
+        return [line["client"] for line in stack.lines("request") if line["request_id"] == mine]
+
+    assert soon(clients)
+    assert clients() == [source]
 
 
 @pytest.mark.behind("cdn-nginx")

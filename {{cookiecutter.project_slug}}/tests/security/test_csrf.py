@@ -115,6 +115,7 @@ def test_a_foreign_origin_is_refused_with_a_good_token(client: FlaskClient, orig
         ({"Referer": "https://evil.example/contact"}, 403),
         ({"Referer": f"https://evil.example/{ORIGIN}/"}, 403),
         ({"Referer": f"http://{HOST}/contact"}, 403),
+        ({"Referer": "https://["}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 303),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
