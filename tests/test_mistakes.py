@@ -77,6 +77,7 @@ WRONG = (
     Wrong("http-answered", edit=(PROTO, PROTO.replace("$scheme", "https"))),
     Wrong("http-redirected", edit=("http2 on;", REDIRECT)),
     Wrong("headers-changed", edit=("http2 on;", "http2 on; add_header X-Frame-Options DENY;")),
+    Wrong("headers-changed", edit=("63072000; includeSubDomains", "63072000")),  # of static files
     Wrong("request-changed", edit=(PROTO, f'{PROTO} proxy_set_header Origin "";')),
     Wrong("settings-other", variables={"APP_RATELIMIT_DEFAULT": "60 per minute"}),
     Wrong("readyz-outside", edit=("location = /readyz", "location = /elsewhere")),

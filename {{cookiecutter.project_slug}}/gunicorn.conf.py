@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.http.errors import ParseException
 
 from app import checks, create_app
@@ -19,7 +20,6 @@ certificates = settings["TLS_CERT_FILE"] and settings["TLS_KEY_FILE"]
 counts_per_process = settings["RATELIMIT_STORAGE_URI"].startswith("memory:")
 
 # Threads serve visitors in parallel; more processes need limits that are counted in one place.
-problems += checks.processes(settings, os.environ)
 count = os.environ.get("WEB_CONCURRENCY") or "1"
 workers = int(count) if count.isdecimal() else 0
 
@@ -66,9 +66,11 @@ UNREAD_S = 2  # as long as gunicorn lingers over what it reads itself
 most_unread = 2 * settings["MAX_CONTENT_LENGTH"]  # bytes; a proxy lets a little over the one pass
 
 
-def on_starting(_server: object) -> None:
+def on_starting(server: Arbiter) -> None:
     """Refuse in the first process, once, before a worker is made or a socket opened."""
-    if wrong := [problem for problem in problems if problem.level == "error"]:
+    asked = server.cfg.workers  # by --workers or GUNICORN_CMD_ARGS, which count more
+    found = [*problems, *checks.processes(settings, count if asked == workers else str(asked))]
+    if wrong := [problem for problem in found if problem.level == "error"]:
         raise Refusal(wrong)
     create_app()  # it may refuse for what no setting shows, such as a database
 

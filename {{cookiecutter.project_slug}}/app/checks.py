@@ -56,7 +56,7 @@ def everything(root: Path) -> tuple[Config, list[Problem]]:
     That is more than a start looks at. Nothing is built, and no database or server is asked.
     """
     settings, found = examine({})
-    found += processes(settings, os.environ)
+    found += processes(settings, os.environ.get("WEB_CONCURRENCY") or "1")
     found += files(root)
     found += topology(root, settings["PROXY_HOPS"])
     found += dependencies(root)
@@ -72,9 +72,8 @@ def everything(root: Path) -> tuple[Config, list[Problem]]:
     return settings, found
 
 
-def processes(settings: Mapping[str, object], variables: Mapping[str, str]) -> Iterator[Problem]:
+def processes(settings: Mapping[str, object], count: str) -> Iterator[Problem]:
     """Yield a number of processes that is none, or that divides the limits."""
-    count = variables.get("WEB_CONCURRENCY") or "1"
     if not count.isdecimal() or int(count) < 1:
         yield Problem(
             "workers-unreadable",
@@ -84,8 +83,8 @@ def processes(settings: Mapping[str, object], variables: Mapping[str, str]) -> I
     elif int(count) > 1 and str(settings["RATELIMIT_STORAGE_URI"]).startswith("memory:"):
         yield Problem(
             "rate-limit-store-per-process",
-            f"WEB_CONCURRENCY is {count}, and limits in memory:// count per process.",
-            "Leave WEB_CONCURRENCY out, or count in one place: "
+            f"There are {count} processes, and limits in memory:// count per process.",
+            "Leave WEB_CONCURRENCY and --workers out, or count in one place: "
             "APP_RATELIMIT_STORAGE_URI=redis://10.0.0.5:6379",
         )
 

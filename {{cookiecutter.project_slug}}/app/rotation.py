@@ -20,8 +20,6 @@ DAY_S = 86_400
 FALLBACKS = "SECRET_KEY_FALLBACKS"
 EMPTY = re.compile(r"^([^\S\r\n]*)(?:''|\"\")?")  # what follows the = of an empty value
 
-MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-
 # What to do where the key does not come from .env.
 STEPS = {
     "environment": """\
@@ -29,14 +27,14 @@ STEPS = {
 2. Put the present key, with its last day, in front of the fallbacks:
    SECRET_KEY_FALLBACKS=the-present-key:{until}
 3. Set SECRET_KEY to the new one, and restart every process.
-4. After {until}, take the old one out of SECRET_KEY_FALLBACKS.
+4. After {until}, take the old one out of SECRET_KEY_FALLBACKS, and restart again.
 A compromised key: empty SECRET_KEY_FALLBACKS in step 2. Every session ends.""",
     "file": """\
 1. Put what the mounted file holds, with its last day, into the environment:
    SECRET_KEY_FALLBACKS=the-present-key:{until}
 2. Put a new key into the secret behind SECRET_KEY_FILE: {make}
 3. Restart every process.
-4. After {until}, take the old one out of SECRET_KEY_FALLBACKS.
+4. After {until}, take the old one out of SECRET_KEY_FALLBACKS, and restart again.
 A compromised key: empty SECRET_KEY_FALLBACKS in step 1. Every session ends.""",
     "aws-secrets-manager": """\
 1. Store a new version:
@@ -60,7 +58,7 @@ class Rotated(NamedTuple):
 
 def steps(source: str, until: date, secret_id: str) -> str:
     """Return what to do, in order, where the key does not come from .env."""
-    return STEPS[source].format(make=MAKE_A_KEY, until=until, secret_id=secret_id)
+    return STEPS[source].format(make=secret_key.MAKE_A_KEY, until=until, secret_id=secret_id)
 
 
 def last_day(today: date, session_lifetime_s: int) -> date:
@@ -71,8 +69,8 @@ def last_day(today: date, session_lifetime_s: int) -> date:
 def rotate(path: str, today: date, until: date, *, compromised: bool, prune: bool) -> Rotated:
     """Put a new key into the .env at `path`, and the old one among its fallbacks.
 
-    The old key counts until the end of `until` (UTC); with `compromised` it is dropped, as is every
-    fallback.
+    The old key counts until the first start after `until` (UTC); with `compromised` it is dropped,
+    as is every fallback.
     With `prune`, fallbacks whose day is over before `today` go as well.
     Raises CannotRotateError, with the file as it was.
     """

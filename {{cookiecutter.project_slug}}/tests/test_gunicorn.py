@@ -173,15 +173,18 @@ def test_a_worker_that_counts_in_its_memory_is_not_replaced(
 def test_it_refuses(
     configuration: Callable[..., dict[str, Any]], variables: dict[str, str], problem: str
 ) -> None:
+    read = configuration(**variables)
+    settings = gunicorn.Config()
+    settings.set("workers", read["workers"])
     with pytest.raises(Refusal) as refusal:
-        configuration(**variables)["on_starting"](None)
+        read["on_starting"](SimpleNamespace(cfg=settings))
     assert [found.id for found in refusal.value.problems] == [problem]
 
 
 def test_it_refuses_once_and_ends() -> None:
     bind = f"127.0.0.1:{free_port()}"
-    wrong = {**VARIABLES, "SECRET_KEY": "dev", "WEB_CONCURRENCY": "2"}
-    status, output = run("gunicorn", "--bind", bind, variables=wrong)
+    wrong = {**VARIABLES, "SECRET_KEY": "dev"}
+    status, output = run("gunicorn", "--bind", bind, "--workers", "2", variables=wrong)
     assert status == 1
     for problem in ("secret-key-published", "rate-limit-store-per-process"):
         assert output.count(f"[{problem}]") == 1

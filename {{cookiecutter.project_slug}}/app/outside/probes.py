@@ -80,13 +80,16 @@ def _limits(limits: Iterable[tuple[int, int]]) -> str:
 
 
 def security_headers(
-    deployment: Deployment, settings: Settings, paths: Iterable[str] = ("/", "/api/ping")
+    deployment: Deployment,
+    settings: Settings,
+    paths: Iterable[str] = ("/", "/api/ping", "/static/style.css"),
 ) -> Iterator[Seen]:
     """Compare every header of app/security/headers.py; the nonce is the answer's own."""
     for path in paths:
         answer = deployment.ask("GET", path)
         page = answer.get("Content-Type").startswith(headers.PAGE)
-        static = path.startswith("/static/")  # a proxy may answer that itself, without an id
+        # A proxy may answer that itself, without an id; what is not there is the application's.
+        static = path.startswith("/static/") and answer.status == 200
         promised = headers.promised(settings, page=page)
         if static:
             promised["Cache-Control"] = "no-cache"

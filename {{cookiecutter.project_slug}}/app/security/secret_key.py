@@ -21,11 +21,11 @@ FEWEST_DISTINCT_CHARACTERS = 10
 # No blank, quote, #, $, comma or colon: .env would cut or expand it, a list of fallbacks split it.
 ALPHABET = re.compile(r"[A-Za-z0-9_+/=.~-]*")
 
+MAKE_A_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 HOW_TO_GIVE_A_KEY: Mapping[str, str] = {
     "dotenv": "Type: uv run flask secret-key create",
     "environment": (
-        "Set SECRET_KEY in the environment of the server, to what this prints: "
-        "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        f"Set SECRET_KEY in the environment of the server, to what this prints: {MAKE_A_KEY}"
     ),
     "file": "Name the file that holds it: SECRET_KEY_FILE=/run/secrets/secret_key",
     "aws-secrets-manager": (
