@@ -1,6 +1,7 @@
 """What CI runs and what you run: lint, types, tests; the others by themselves."""
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -112,20 +113,14 @@ def pictures(session: nox.Session) -> None:
 @nox.session
 def postgresql(session: nox.Session) -> None:
     """Two workers and PostgreSQL: a throw-away server of Debian's runs the log-in's tests."""
-    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        session.skip("needs PostgreSQL: apt-get install postgresql")
-    install_with_a_project(session, "test")
-    session.install("psycopg[binary]>=3.3.9,<4")
+    install_with_postgresql(session)
     session.run("pytest", "-m", "postgresql", "-n", "0", *session.posargs, env=outside(session))
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """Load, faults and bad bytes for an hour: nox -s soak, or nox -s soak -- --minutes 5."""
-    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        session.skip("needs PostgreSQL: apt-get install postgresql")
-    install_with_a_project(session, "test")
-    session.install("psycopg[binary]>=3.3.9,<4")
+    install_with_postgresql(session)
     path = {**outside(session), **CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
     session.run("python", "-m", "tests.soak", *session.posargs, env=path)
 
@@ -172,6 +167,15 @@ def install_with_a_project(session: nox.Session, *groups: str, end: str = "") ->
     if end:
         named += ["--upgrade", "--resolution", {"lowest": "lowest-direct"}.get(end, end)]
     session.install(*named)
+
+
+def install_with_postgresql(session: nox.Session) -> None:
+    """Install for the tests and a driver; skip where there is no server, but never in CI."""
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        missing = session.error if os.environ.get("CI") else session.skip
+        missing("needs PostgreSQL: apt-get install postgresql")
+    install_with_a_project(session, "test")
+    session.install("psycopg[binary]>=3.3.9,<4")
 
 
 def packages(session: nox.Session) -> dict[str, str]:

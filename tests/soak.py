@@ -67,6 +67,15 @@ PAUSE_S, VISIT_EVERY_S = 0.1, 2  # what keeps load and servers at less than a co
 SAMPLE_S = 5
 CROWD = 48  # three times as many as there are threads
 GROWTH, SLACK_MB, SLACK = 0.05, 3, 8
+KEYS, CONNECTIONS = "keys that stay in the store", "connections to the database"
+# What starts from nothing whenever its server does cannot grow for long: one too many is a leak.
+MOST = {KEYS: 0, CONNECTIONS: 16}  # one for each thread of both workers
+SERVERS = ("gunicorn", "nginx")
+JUDGED = {
+    *(f"{server}, {which}" for server in SERVERS for which in ("first process", "worker")),
+    "rows of login_session",
+    *MOST,
+}
 MOST_SHOWN, EXAMPLES = 300, 3
 GUNICORNS = "<html>\n  <head>\n    <title>"  # its own page, for what no application sees
 
@@ -663,7 +672,7 @@ def watch(site: Site, samples: Samples, until: float) -> None:
     """Sample memory, descriptors, rows, keys and connections until the time is up."""
     while time.monotonic() < until:
         now = time.monotonic()
-        for name in ("gunicorn", "nginx"):
+        for name in SERVERS:
             for process, pid in site.processes(name).items():
                 with suppress(OSError):
                     _, pages, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
@@ -673,7 +682,7 @@ def watch(site: Site, samples: Samples, until: float) -> None:
         for table, number in rows(site.database.url).items():
             samples[table].append((now, number))
         if said := re.search(rb"keys=(\d+),expires=(\d+)", site.store.say(b"INFO keyspace\r\n")):
-            samples["keys that stay in the store"].append((now, int(said[1]) - int(said[2])))
+            samples[KEYS].append((now, int(said[1]) - int(said[2])))
         time.sleep(SAMPLE_S)
 
 
@@ -692,8 +701,12 @@ def rows(url: str) -> dict[str, int]:
             f"rows of {name}": int(there.execute(query.format(name)).fetchall()[0][0])
             for name in tables
         }
-        (connections,) = there.execute("select count(*) from pg_stat_activity").fetchall()[0]
-        return {**counts, "connections to the database": int(connections)}
+        others = """
+            select count(*) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()
+        """
+        (connections,) = there.execute(others).fetchall()[0]
+        return {**counts, CONNECTIONS: int(connections)}
     return {}
 
 
@@ -708,14 +721,28 @@ def quarters(series: Sequence[tuple[float, float]]) -> list[float]:
 
 def compared(samples: Samples) -> dict[str, list[float]]:
     """Return the quarters of each series that lasted."""
-    last = max(series[-1][0] for series in samples.values())
+    last = max((series[-1][0] for series in samples.values()), default=0.0)
     lasted = {name: series for name, series in samples.items() if series[-1][0] > last - 60}
     return {name: found for name, series in lasted.items() if (found := quarters(series))}
 
 
+def of_any(name: str) -> str:
+    """Return what a series is called, whichever process it is about."""
+    return re.sub(r" \d+:", ":", name)
+
+
 def grown(samples: Samples) -> Iterator[str]:
-    """Yield a sentence for each series that grows to the end: warming up comes to rest before."""
-    for name, (_, second, third, fourth) in compared(samples).items():
+    """Yield a sentence for each series that grows to the end: warming up comes to rest before.
+
+    And for each that had too many at some time, and for what there are too few samples of.
+    """
+    judged = compared(samples)
+    for name in sorted(JUDGED - {of_any(name).partition(":")[0] for name in judged}):
+        yield f"{name}: not judged, too few samples"
+    for name, most in MOST.items():
+        if (seen := max((value for _, value in samples.get(name, ())), default=0)) > most:
+            yield f"{name}: {seen:.0f}, and {most} at most"
+    for name, (_, second, third, fourth) in judged.items():
         slack = SLACK_MB if name.endswith("MB") else SLACK
         rise = fourth - second
         if rise > second * GROWTH + slack and fourth - third > rise / 4:
@@ -757,10 +784,16 @@ def wrong_lines(log: Path) -> Iterator[tuple[str, str]]:
 # -- What proves that all this is noticed
 
 LEAK = """
+import os
 import random
+from collections import deque
+from contextlib import suppress
+import psycopg
+import redis
 from flask import request
 
-LEAKED = []
+LEAKED, CONNECTIONS = [], deque(maxlen=12)
+store = redis.Redis.from_url(os.environ["APP_RATELIMIT_STORAGE_URI"], socket_timeout=1)
 
 
 def init_app(app):
@@ -769,6 +802,9 @@ def init_app(app):
         LEAKED.append(b"x" * 20_000)
         if len(LEAKED) % 20 == 0:
             LEAKED.append(open("/dev/null"))
+            with suppress(Exception):
+                store.set(f"leak-{len(LEAKED)}", 1)
+                CONNECTIONS.append(psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=1))
         if request.path != "/healthz" and random.random() < 0.002:
             raise RuntimeError("broken")
         return response
@@ -784,13 +820,14 @@ NOTICED = (
     "MB grew",
     "descriptors grew",
     "rows of login_session grew",
+    *(f"and {most} at most" for most in MOST.values()),
     "nginx: 500",
     "log: Exception",
 )
 
 
 def break_it(project: Path) -> None:
-    """Let a project lose memory, descriptors and rows, and fail now and then."""
+    """Let a project lose memory, descriptors, rows, keys and connections, and fail at times."""
     (project / "app" / "broken.py").write_text(LEAK)
     for name, (whole, broken) in BROKEN.items():
         text = (project / name).read_text()
@@ -870,17 +907,23 @@ def soak(minutes: float, number: int, *, broken: bool) -> dict[str, object]:
         threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in work]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join(minutes * 60 + 180)
+        for thread, task in zip(threads, work, strict=True):
+            thread.join(max(0, until + 180 - time.monotonic()))
+            if thread.is_alive():
+                journal.finds("soak: a thread of ours hangs", repr(task))
         if site.stack.poll() is not None:
             journal.finds("the stack has ended")
         for what, line in wrong_lines(site.log):
             journal.finds(what, line)
     for what in grown(samples):
         journal.finds(what)
-    FIGURES.mkdir(exist_ok=True)
-    (FIGURES / f"{minutes:g}-minutes-samples.json").write_text(json.dumps(samples))
+    (FIGURES / f"{name_of(minutes, broken=broken)}-samples.json").write_text(json.dumps(samples))
     return figures(journal, samples, minutes, number)
+
+
+def name_of(minutes: float, *, broken: bool) -> str:
+    """Return what the files of a run begin with."""
+    return "broken" if broken else f"{minutes:g}-minutes"
 
 
 def table(*lines: Sequence[object]) -> str:
@@ -900,7 +943,7 @@ def page() -> None:
     ]
     faults = [(kind, *figures.values()) for kind, figures in longest["faults"].items()]
     grows = [
-        (re.sub(r" \d+:", ":", name), second, fourth)
+        (of_any(name), second, fourth)
         for name, (_, second, _, fourth) in longest["medians of quarters"].items()
     ]
     parts = [
@@ -943,9 +986,9 @@ def main() -> None:
         page()
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # all that was started ends with it
+    FIGURES.mkdir(exist_ok=True)
     found = soak(given_.minutes, given_.seed, broken=given_.broken)
-    text = json.dumps(found, indent=2)
-    name = "broken" if given_.broken else f"{given_.minutes:g}-minutes"
+    text, name = json.dumps(found, indent=2), name_of(given_.minutes, broken=given_.broken)
     (FIGURES / f"{name}.json").write_text(f"{text}\n")
     print(text)
     if given_.broken:
