@@ -110,6 +110,10 @@ def test_every_session_that_judges_is_run_by_a_job() -> None:
     assert set(sessions) - named == {"bench", "pictures"}  # a person reads or keeps what these make
 
 
+def test_a_push_does_not_end_the_weekly_run() -> None:
+    assert "${{ github.event_name }}" in workflow(ROOT)["concurrency"]["group"]
+
+
 def test_an_hour_of_load_is_for_the_schedule_alone() -> None:
     job = workflow(ROOT)["jobs"]["soak"]
     assert job["if"] == "github.event_name == 'schedule'"
