@@ -1,6 +1,8 @@
 """No key that somebody could guess or already has ever signs anything."""
 
+import shlex
 import string
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -342,6 +344,15 @@ def test_whoever_has_no_key_is_told_how_to_give_one_where_they_are(
     assert told() == [secret_key.HOW_TO_GIVE_A_KEY[source]]
     request.getfixturevalue("development")
     assert told() == [secret_key.HOW_TO_GIVE_A_KEY["dotenv"]]
+
+
+def test_the_command_that_makes_a_key_makes_a_good_one() -> None:
+    assert secret_key.MAKE_A_KEY in secret_key.HOW_TO_GIVE_A_KEY["environment"]
+    program, *options = shlex.split(secret_key.MAKE_A_KEY)
+    assert program == "python3"
+    command = [sys.executable, *options]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert secret_key.weakness(made.stdout.strip()) is None
 
 
 def test_an_unknown_source_is_refused(root: Path) -> None:
