@@ -148,13 +148,22 @@ class Journal:
 # -- What is sent
 
 
+Pairs = Sequence[tuple[str, str]]
+
+
 class Asked(NamedTuple):
     """A request of some kind."""
 
     method: str
     path: str
-    headers: Sequence[tuple[str, str]]
+    headers: Pairs
     body: bytes
+
+
+def part(name: str, value: str, is_file: bool) -> bytes:
+    """Return a part of a multipart form, whose boundary is `b`."""
+    named = f'form-data; name="{name}"' + "; filename=a" * is_file
+    return f"--b\r\nContent-Disposition: {named}\r\n\r\n{value}\r\n".encode()
 
 
 NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12)
@@ -175,9 +184,22 @@ BODIES = st.one_of(
     st.binary(max_size=300),
     st.integers(0, 1_100_000).map(lambda size: b"x" * size),
 )
-TYPES = ("application/x-www-form-urlencoded", "application/json", "application/csp-report")
+PARTS = st.dictionaries(st.sampled_from(FIELDS), st.tuples(WORDS, st.booleans()), max_size=5)
+MULTIPART = PARTS.map(
+    lambda parts: b"".join(part(name, *of) for name, of in parts.items()) + b"--b--\r\n"
+)
+TYPED = (
+    ("application/x-www-form-urlencoded", FORM),
+    ("multipart/form-data; boundary=b", MULTIPART),
+    ("application/json", JSON),
+    ("application/csp-report", JSON),
+)
+# A body of any kind, or one that is what its type says.
+SENT = st.one_of(
+    st.tuples(st.just(""), BODIES), *(st.tuples(st.just(kind), body) for kind, body in TYPED)
+)
 KNOWN = (
-    ("Content-Type", st.sampled_from([*TYPES, "multipart/form-data; boundary=b", "text/plain"])),
+    ("Content-Type", st.sampled_from([*dict(TYPED), "text/plain"])),
     ("Origin", st.sampled_from(["https://www.example.com", "https://evil.example", "null"])),
     ("Sec-Fetch-Site", st.sampled_from(["same-origin", "cross-site", "none"])),
     ("Accept", LINE),
@@ -187,7 +209,7 @@ KNOWN = (
     ("If-None-Match", LINE),
     ("If-Modified-Since", LINE),
     ("Range", st.sampled_from(["bytes=0-1", "bytes=9-", "bytes=-1", "lines=1"])),
-    ("Referer", LINE),
+    ("Referer", LINE | st.sampled_from(["https://app.example.com/", "https://["])),
     ("X-CSRFToken", LINE),
     ("X-Forwarded-For", LINE),
     ("X-Forwarded-Host", LINE),
@@ -214,15 +236,22 @@ def requests(rules: Sequence[str]) -> st.SearchStrategy[tuple[Asked, bool]]:
         part.map(lambda text: f"/{text}"),
     )
     queries = st.one_of(st.just(""), PAIRS.map(lambda pairs: f"?{urlencode(pairs)}"))
-    asked = st.builds(
-        lambda method, path, query, headers, body: Asked(method, path + query, headers, body),
-        st.sampled_from(METHODS),
-        paths,
-        queries,
-        HEADERS,
-        BODIES,
-    )
-    return st.tuples(asked, st.booleans())
+
+    def asked(
+        method: str, target: tuple[str, str], headers: Pairs, sent: tuple[str, bytes]
+    ) -> Asked:
+        kind, body = sent
+        if kind:
+            headers = [*without(headers, "Content-Type"), ("Content-Type", kind)]
+        return Asked(method, "".join(target), headers, body)
+
+    made = st.builds(asked, st.sampled_from(METHODS), st.tuples(paths, queries), HEADERS, SENT)
+    return st.tuples(made, st.booleans())
+
+
+def without(headers: Pairs, *names: str) -> Pairs:
+    """Return the headers that are not called so."""
+    return [pair for pair in headers if pair[0] not in names]
 
 
 def malformed(chance: random.Random, host: str, of_proxy: str) -> bytes:
@@ -480,11 +509,11 @@ class People:
             if self.is_over():
                 return
             if signed_in:
-                own = {"Cookie", "X-CSRFToken", "Origin", "Sec-Fetch-Site"}
-                headers = [pair for pair in asked.headers if pair[0] not in own]
-                headers += [("Cookie", self.cookie), ("X-CSRFToken", self.token)]
-                headers += [("Origin", f"https://{self.site.deployment.host}")]
-                asked = asked._replace(headers=headers)
+                own = {"Cookie": self.cookie, "X-CSRFToken": self.token}
+                if "Referer" not in dict(asked.headers):  # else that says from where
+                    own["Origin"] = f"https://{self.site.deployment.host}"
+                others = without(asked.headers, *own, "Origin", "Sec-Fetch-Site")
+                asked = asked._replace(headers=[*others, *own.items()])
             self.send(kind, asked, direct=direct)
             time.sleep(PAUSE_S)
 
@@ -538,7 +567,7 @@ class People:
             step("GET", "/account", 200)
             step("GET", "/api/account", 200)
             form = {"name": "Ada", "email": EMAIL, "message": "Hello.", "csrf_token": token}
-            step("POST", "/contact", 303, urlencode(form).encode(), TYPES[0])
+            step("POST", "/contact", 303, urlencode(form).encode(), TYPED[0][0])
             step("POST", "/api/ping", 200, b'{"message": "here"}', "application/json")
             if ends:
                 step("DELETE", "/api/auth/session", 200)

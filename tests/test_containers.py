@@ -233,10 +233,15 @@ def test_there_is_one_way_in(bake: Callable[..., Project], proxy: str) -> None:
 def test_limits_are_counted_in_a_container_that_nobody_else_reaches(
     bake: Callable[..., Project],
 ) -> None:
-    parsed = compose(bake(rate_limit_storage="redis"))
-    store, app = parsed["services"]["valkey"], parsed["services"]["app"]
+    for source in SOURCES:
+        project = bake(rate_limit_storage="redis", secret_key_source=source)
+        parsed = compose(project)
+        store, app = parsed["services"]["valkey"], parsed["services"]["app"]
+        name = "APP" if source == "dotenv" else "PRODUCTION"  # of .env, or none that stands there
+        uri = app["environment"]["APP_RATELIMIT_STORAGE_URI"]
+        assert uri == f"${{{name}_RATELIMIT_STORAGE_URI:-redis://valkey:6379}}"
+        assert f"{name}_RATELIMIT_STORAGE_URI" in (project.path / "docs/operating.md").read_text()
     assert "ports" not in store
-    assert app["environment"]["APP_RATELIMIT_STORAGE_URI"] == "redis://valkey:6379"
     assert app["depends_on"]["valkey"] == {"condition": "service_healthy"}
     assert store["command"][-2:] == ["--maxmemory-policy", "noeviction"]
     assert "valkey" not in compose(bake())["services"]

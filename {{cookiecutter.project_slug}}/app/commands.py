@@ -9,6 +9,7 @@ import json
 from datetime import UTC, datetime
 
 import click
+from flask import Config
 
 from . import checks, config, create_app, env_file, findings, rotation
 from .outside import probes
@@ -71,11 +72,11 @@ def _look(url: str, http_url: str | None, ca_file: str | None, form: str) -> Non
     """Print the table of a deployment; end with status 1 if it has a mistake."""
     if form not in ("text", "json"):
         raise click.BadParameter("--url has the formats text and json.", param_hint="--format")
-    settings, _ = config.read({})
+    settings = _settings("rate-limit-unreadable")
     try:
         deployment = Deployment.at(url, http_url, ca_file, settings["TRUSTED_HOSTS"])
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--url") from None
+        raise click.BadParameter(str(error), param_hint="'--url' / '--http-url'") from None
     rows = []
     for row in probes.look(deployment, settings):
         rows.append(row)
@@ -124,7 +125,11 @@ def secret_key() -> None:
 def create() -> None:
     """Write a random SECRET_KEY into .env if it has none; never overwrite, never show one."""
     path = config.ROOT / ".env"
-    if env_file.create(str(path), has_key=_has_key):
+    try:
+        made = env_file.create(str(path), has_key=_has_key)
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    if made:
         click.echo(f"A new SECRET_KEY is in {path}.")
     else:
         click.echo(f"{path} has a SECRET_KEY already; it stays.")
@@ -138,7 +143,7 @@ def rotate(*, compromised: bool, prune: bool) -> None:
 
     Where the key does not come from .env, say what to do there.
     """
-    settings, _ = config.read({})
+    settings = _settings("session-lifetime")
     today = datetime.now(UTC).date()
     until = rotation.last_day(today, settings["PERMANENT_SESSION_LIFETIME"])
     source = settings["SECRET_KEY_SOURCE"]
@@ -159,12 +164,21 @@ def rotate(*, compromised: bool, prune: bool) -> None:
 @secret_key.command()
 def fingerprint() -> None:
     """Show what tells two keys apart, and no key: compare two hosts by it."""
-    settings, found = checks.examine({})
-    if wrong := [problem for problem in found if problem.id.startswith("secret-key")]:
-        raise Refusal(wrong)
+    settings = _settings("secret-key")
     click.echo(f"SECRET_KEY {_fingerprint(settings['SECRET_KEY'])}")
     for place, fallback in enumerate(settings["SECRET_KEY_FALLBACKS"], 1):
         click.echo(f"SECRET_KEY_FALLBACKS {place} {_fingerprint(fallback)}")
+
+
+def _settings(needed: str) -> Config:
+    """Return the settings; raise Refusal for what is wrong with those that a command needs.
+
+    `needed` is what the ids of their problems begin with.
+    """
+    settings, found = checks.examine({})
+    if wrong := [problem for problem in found if problem.id.startswith(needed)]:
+        raise Refusal(wrong)
+    return settings
 
 
 def _has_key(text: str) -> bool:

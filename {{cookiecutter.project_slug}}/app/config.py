@@ -70,7 +70,8 @@ EXAMPLES: Mapping[type, str] = {
     dict: '{"img-src": ["https://images.example.com"]}',
 }
 
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # of a URL
+# Of a URL, whatever it is made of; what is a port and a path with an @ in it is none.
+PASSWORD = re.compile(r"://(?::|[^/@:\s]+:(?!\d+/))\S+@")
 
 # A name this close to a known one is a slip of the finger, not a platform's own variable.
 SLIP_LETTERS = 2

@@ -1,6 +1,7 @@
 """Take for a form what browsers send as one, and nothing else.
 
-Flask-WTF also takes JSON, whose values may be of any shape where a field expects text (ASVS 2.2.1).
+Flask-WTF also takes JSON, whose values may be of any shape where a field expects text, and files
+under the name of any field (ASVS 2.2.1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,17 @@ TYPES = ("", "application/x-www-form-urlencoded", "multipart/form-data")  # "": 
 
 
 class Form(FlaskForm):  # type: ignore[misc]  # Flask-WTF ships no types
-    """A form of ours; FlaskForm adds the field `csrf_token`. Another kind of body is 415."""
+    """A form of ours; FlaskForm adds the field `csrf_token`. Another kind of body is 415.
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        if self.is_submitted() and request.mimetype not in TYPES:
-            raise UnsupportedMediaType
-        super().__init__(*args, **kwargs)
+    Its fields are text: a view that takes a file finds it in `request.files`.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        if self.is_submitted():
+            if request.mimetype not in TYPES:
+                raise UnsupportedMediaType
+            kwargs.setdefault("formdata", request.form)
+        super().__init__(**kwargs)
 
     def validate(self, extra_validators: Mapping[str, Sequence[object]] | None = None) -> bool:
         """Return whether all is well; if not, the page opens at the first field that is wrong."""

@@ -118,6 +118,7 @@ FAULTS: dict[str, Callable[[Project], None]] = {
     "proxy-none": lambda p: p.has(PROXY_HOPS=0),
     "rate-limit-store-per-process": lambda p: p.is_given(WEB_CONCURRENCY="2"),
     "rate-limit-store-unknown": lambda p: p.has(RATELIMIT_STORAGE_URI="mongodb://x"),
+    "rate-limit-store-unreadable": lambda p: p.has(RATELIMIT_STORAGE_URI="redis://[::1"),
     "rate-limit-unreadable": lambda p: p.has(RATELIMIT_STRICT="often"),
     "request-size": lambda p: p.has(MAX_CONTENT_LENGTH=0),
     "secret-in-settings": lambda p: p.has(SECRET_KEY=KEY),

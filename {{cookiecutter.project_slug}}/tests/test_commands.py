@@ -101,9 +101,30 @@ def test_a_deployment_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "options", [("http://app.example.com",), ("https://a.example", "--format", "sarif")]
+    "options",
+    [
+        ("http://app.example.com",),
+        ("https://staging..example.com",),
+        ("https://127.0.0.1:80a",),
+        ("https://127.0.0.1:0",),
+        ("https://[::1",),
+        ("https://127.0.0.1/path",),
+        ("https://127.0.0.1", "--http-url", "127.0.0.1:8080"),
+        ("https://127.0.0.1", "--http-url", "http://127.0.0.1:80a"),
+        ("https://127.0.0.1", "--format", "sarif"),
+    ],
 )
 def test_what_cannot_be_looked_at_is_refused(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    assert looks(monkeypatch, *options).exit_code == 2
+    shown = looks(monkeypatch, *options, rows=[])
+    assert shown.exit_code == 2
+    assert "is not like http" in shown.output or "--format" in shown.output
+
+
+def test_a_deployment_is_not_compared_with_what_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(VARIABLES, "APP_RATELIMIT_DEFAULT", "lots")
+    shown = looks(monkeypatch, "https://127.0.0.1", rows=[])
+    assert (shown.exit_code, "[rate-limit-unreadable]" in shown.output) == (1, True)

@@ -178,6 +178,21 @@ def test_no_command_shows_a_key(command: Callable[..., str], tmp_path: Path) -> 
     assert f"counts until {datetime.now(UTC).date() + timedelta(days=1)}" in said
 
 
+def test_what_cannot_be_done_is_told(project: Path) -> None:
+    def told(name: str, **variables: str) -> str:
+        result = CliRunner().invoke(commands.secret_key, [name], env={**DOTENV, **variables})
+        assert result.exit_code == 1
+        return result.output
+
+    before = (project / ".env").read_text()
+    too_long = {"APP_PERMANENT_SESSION_LIFETIME": "999999999999"}
+    assert "[session-lifetime]" in told("rotate", **too_long)
+    assert (project / ".env").read_text() == before
+    (project / ".env").unlink()
+    (project / ".env").mkdir()
+    assert told("create").startswith("Error: ")
+
+
 def test_a_fingerprint_tells_two_keys_apart(command: Callable[..., str]) -> None:
     def shown(key: str) -> str:
         variables = {**VARIABLES, "SECRET_KEY": key, "SECRET_KEY_FALLBACKS": OLD}

@@ -233,6 +233,8 @@ def test_our_dotenv_says_what_no_variable_does(
         ("BIND = 8000", "setting-type", 'BIND = "text"'),
         (f'SECRET_KEY = "{KEY}"', "secret-in-settings", "SECRET_KEY is a secret"),
         ('RATELIMIT_STORAGE_URI = "redis://:pass@h"', "secret-in-settings", "is a secret"),
+        ('RATELIMIT_STORAGE_URI = "redis://:9/pass@h"', "secret-in-settings", "is a secret"),
+        ('RATELIMIT_STORAGE_URI = "redis://me:pa/ss@h"', "secret-in-settings", "is a secret"),
         ("PROXY_HOPS = ", "settings-unreadable", "line 6"),
         ('SITE_NAME = "\\ud800"', "settings-unreadable", "line 6"),
     ],

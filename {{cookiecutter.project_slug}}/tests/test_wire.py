@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -163,6 +164,17 @@ def test_what_has_another_shape_is_refused_everywhere(site: Flask) -> None:
                 status = client.open(path, method=method, headers=token, **body).status_code
                 signed_out = status == 303 and path.startswith("/account")
                 assert signed_out or 400 <= status < 500, (method, path, body)
+
+
+def test_a_file_is_no_text(site: Flask) -> None:
+    for rule, path in rules(site):
+        for method in set(UNSAFE_METHODS) & (rule.methods or set()):
+            client = site.test_client()
+            token = api_token(client)
+            for name in TYPED:
+                body = {**TYPED, name: (BytesIO(b"text"), "a.txt")}
+                answer = client.open(path, method=method, headers=token, data=body)
+                assert answer.status_code < 500, (method, path, name)
 
 
 def test_what_is_sent_twice_encoded_is_decoded_once(site: Flask) -> None:

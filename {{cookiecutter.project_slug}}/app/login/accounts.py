@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import Unauthorized
 
-from ..db import db
+from ..db import GONE, db
 from ..security import events, rate_limits
 from . import passwords, sessions
 from .models import User, key_of
@@ -57,9 +57,13 @@ def sign_in(email: str, password: str) -> bool:
     Raises TooManyRequests when the account has had all the guesses it gets.
     """
     _spend(key_of(email))
-    user = find(email)
-    number = user.id if user else None
-    proved = _is_proved(user, password)
+    try:
+        user = find(email)
+        number = user.id if user else None
+        proved = _is_proved(user, password)
+    except GONE:  # before anything was compared, or after it was right
+        rate_limits.give_back()
+        raise
     if proved:
         rate_limits.give_back()
     events.record("login" if proved else "login-failed", user=number)

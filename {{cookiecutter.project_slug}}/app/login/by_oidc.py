@@ -31,7 +31,7 @@ from werkzeug.wrappers import Response
 
 from ..db import db
 from ..problem import Problem
-from ..security import csrf, events
+from ..security import csrf, events, rate_limits
 from . import pages, sessions
 from .models import EndedSession, LoginSession, LogoutToken, User, now
 from .oidc import (
@@ -161,6 +161,7 @@ def backchannel_logout() -> ResponseReturnValue:
         raise logout_refusal("none, two, or too long")
     ended = _provider().ended(tokens[0])
     _use_up(ended.name)
+    rate_limits.give_back(all_of_it=True)  # one address ends the sessions of everybody
     mine = [User.issuer == current_app.config["OIDC_ISSUER"]]
     if ended.subject:
         mine.append(User.subject == ended.subject)

@@ -206,7 +206,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
             claims = self.parse_id_token(given, nonce, self._ours(), kind, LEEWAY_S)
             proved_at = _time(claims, "auth_time")
         with self._refusing("userinfo"):
-            if self._asks_userinfo(claims):
+            if self._asks_userinfo(claims, metadata):
                 answer = self.get(metadata["userinfo_endpoint"], token=given)
                 answer.raise_for_status()
                 more = answer.json()
@@ -265,10 +265,10 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
             "aud": ClaimsOption(essential=True, value=self.client_id),
         }
 
-    def _asks_userinfo(self, claims: Mapping[str, object]) -> bool:
+    def _asks_userinfo(self, claims: Mapping[str, object], metadata: Mapping[str, object]) -> bool:
         """Return whether only the userinfo endpoint can know an address that we have asked for."""
         asked = "email" in self.client_kwargs["scope"].split()
-        return asked and "email" not in claims and "userinfo_endpoint" in self.server_metadata
+        return asked and "email" not in claims and "userinfo_endpoint" in metadata
 
     def _decode(self, token: str) -> jwt.Token:
         algorithms = self.load_server_metadata()[ALGORITHMS]
@@ -285,12 +285,16 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types
 
     @contextmanager
     def _refusing(self, step: str) -> Iterator[None]:
-        """Turn a fault into a refusal, one line of the log, and a fresh start at the next try."""
+        """Turn a fault into a refusal, one line of the log, and a fresh start at the next try.
+
+        A code that is refused is the visitor's, who may have made it up: nothing starts afresh.
+        """
         try:
             yield
         except FAULTS as error:
-            self.forget()
             is_old = isinstance(error, OAuthError) and error.error == "invalid_grant"
+            if not is_old:
+                self.forget()
             raise refusal(step, _why(error), NotCompleted if is_old else NotProved) from None
 
 

@@ -58,10 +58,10 @@ def start(user: User, *still: ColumnElement[bool], **known: object) -> bool:
     db.session.add(row)
     forget_expired(user.id)
     _end_this()
+    db.session.commit()
     session.clear()
     g.pop("csrf_token", None)  # Flask-WTF keeps the token of this request here
     session[TOKEN], session[rate_limits.ACCOUNT] = token, user.id
-    db.session.commit()
     g.login_session = row
     return True
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Headers = Sequence[tuple[str, str]]
 
@@ -68,6 +68,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def _parts(text: str, scheme: str) -> SplitResult:
+    """Return the parts of a URL without a path; raise ValueError, with a good example, if none."""
+    with suppress(ValueError):  # what stands in the place of a port, a name or an address is none
+        url = urlsplit(text)
+        host = (url.hostname or "").encode("idna")
+        if url.scheme == scheme and host and url.port != 0 and not url.path.strip("/"):
+            return url
+    raise ValueError(f"{text} is not like {scheme}://staging.example.com")
+
+
 def is_of_this_machine(address: str) -> bool:
     """Return whether an IPv4 address can be sent from: macOS has one of 127.0.0.0/8, Linux all."""
     with socket.socket() as probe:
@@ -102,13 +112,14 @@ class Deployment(NamedTuple):
     ) -> "Deployment":
         """Return the deployment at a URL; one that is an address is asked for the first name.
 
-        Raises ValueError, with a good example, if the URL is none.
+        Raises ValueError, with a good example, if a URL is none.
         """
-        url = urlsplit(https)
-        if url.scheme != "https" or not url.hostname or url.path.strip("/"):
-            raise ValueError(f"{https} is not like https://staging.example.com")
+        url = _parts(https, "https")
+        if http is not None:
+            _parts(http, "http")
         names = [name.removeprefix(".") for name in trusted]
-        host = names[0] if names and _is_address(url.hostname) else url.hostname
+        own = str(url.hostname)
+        host = names[0] if names and _is_address(own) else own
         if http is None and url.port in (None, 443):
             http = f"http://{url.netloc.removesuffix(':443')}"
         return cls(https, http, host, ca)

@@ -121,12 +121,20 @@ def problems(config: Config) -> Iterator[Problem]:
                 f"{name}: {config[name]!r} is not a limit.",
                 f'A number per second, minute, hour or day: {name} = "5 per minute"',
             )
-    scheme = urlsplit(config["RATELIMIT_STORAGE_URI"]).scheme
+    uri = config["RATELIMIT_STORAGE_URI"]
+    scheme = uri.partition("://")[0] if "://" in uri else ""
     if scheme != "memory" and scheme not in SERVERS:
         yield Problem(
             "rate-limit-store-unknown",
             f"RATELIMIT_STORAGE_URI begins with {scheme!r}.",
             'One of memory://, redis://, rediss://, valkey://, valkeys://: "redis://10.0.0.5:6379"',
+        )
+    elif scheme in SERVERS and not _names_a_host(uri):
+        yield Problem(
+            "rate-limit-store-unreadable",
+            "RATELIMIT_STORAGE_URI names no host, or no port that is one.",
+            "In a password write / as %2F, ? as %3F and # as %23: "
+            "APP_RATELIMIT_STORAGE_URI=rediss://:password@10.0.0.5:6379",
         )
     elif scheme in SERVERS and not importlib.util.find_spec(SERVERS[scheme]):
         yield Problem(
@@ -134,6 +142,14 @@ def problems(config: Config) -> Iterator[Problem]:
             f"RATELIMIT_STORAGE_URI: the library for {scheme}:// is not installed.",
             f"Type: uv add {SERVERS[scheme]}",
         )
+
+
+def _names_a_host(uri: str) -> bool:
+    try:
+        url = urlsplit(uri)
+        return bool(url.hostname) and url.port != 0
+    except ValueError:  # what stands in the place of the port, or of an address, is none
+        return False
 
 
 def spend(limits: str, scope: str, key: str) -> None:
@@ -149,10 +165,10 @@ def spend(limits: str, scope: str, key: str) -> None:
         g.setdefault("tries", []).append(spent)
 
 
-def give_back() -> None:
-    """Return what this request spent, but for RATELIMIT_DEFAULT: it was no guess."""
+def give_back(*, all_of_it: bool = False) -> None:
+    """Return what this request spent: it was no guess. RATELIMIT_DEFAULT stays, or `all_of_it`."""
     tries: list[_Spent] = g.pop("tries", [])
-    tries += [spent for spent in _spent() if spent.scope != DEFAULT]
+    tries += [spent for spent in _spent() if all_of_it or spent.scope != DEFAULT]
     for item, key, scope, _ in tries:
         _storage().give_back(item.key_for(key, scope), item.amount, item.get_expiry())
 

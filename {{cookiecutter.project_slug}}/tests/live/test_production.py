@@ -406,6 +406,19 @@ def test_a_stop_finishes_what_was_begun_and_the_proxy_says_so(slow_stack: Stack)
     assert soon(lambda: deployment.ask("GET", "/", source=next(CLIENT)).status == 200)
 
 
+def test_what_breaks_off_shows_no_secret(slow_stack: Stack) -> None:
+    query, _, referer, _ = SECRETS
+    headers = [("Referer", f"https://app.example.com/?reset={referer}")]
+    large = b"z" * 900_000  # nginx keeps it in a file, and says so
+    with suppress(OSError, HTTPException):  # it is not whole
+        slow_stack.deployment.ask("GET", f"/broken?{query}", headers, source=next(CLIENT))
+    answer = slow_stack.deployment.ask("POST", f"/?{query}", headers, large, source=next(CLIENT))
+    assert soon(lambda: answer.get("X-Request-ID") in slow_stack.log.read_text())
+    log = slow_stack.log.read_text()
+    assert "/broken" in log
+    assert (query in log, referer in log) == (False, False)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_stack_says_where_it_is_and_leaves_nothing_behind(
     stack: Stack, number: signal.Signals

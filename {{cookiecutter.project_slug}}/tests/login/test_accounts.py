@@ -11,6 +11,8 @@ import pytest
 from flask import Config, Flask
 from flask.testing import FlaskClient
 from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from app.db import db
@@ -213,6 +215,37 @@ def test_a_right_password_brings_no_wrong_one_back(make_app: MakeApp, ada: int) 
         tried.append(sign_in(client, password=WRONG).status_code)
         sign_in(app.test_client())  # the owner, as long as there is room
     assert tried == [401] * 4 + [429] * 2
+
+
+@pytest.mark.parametrize("place", ["find", "_is_proved"])
+def test_what_the_database_has_not_compared_is_no_guess(
+    make_app: MakeApp, ada: int, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def gone(*_: object) -> None:
+        raise OperationalError("SELECT", None, ConnectionError())
+
+    app = make_app(RATELIMIT_STRICT="1 per minute", LOGIN_ACCOUNT_LIMIT="1 per hour")
+    with monkeypatch.context() as away:
+        away.setattr(accounts, place, gone)
+        assert [sign_in(app.test_client()).status_code for _ in range(3)] == [503] * 3
+    assert sign_in(app.test_client()).status_code == 303
+
+
+def test_whoever_could_not_be_signed_in_keeps_the_session_and_the_form(
+    app: Flask, ada: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(session: Session) -> None:
+        session.rollback()
+        raise OperationalError("COMMIT", None, ConnectionError())
+
+    client = signed_in(app)
+    token = csrf_token(client.get("/login"))
+    data = {"email": EMAIL, "password": PASSWORD, "csrf_token": token}
+    with monkeypatch.context() as away:
+        away.setattr(Session, "commit", gone)
+        assert client.post("/login", data=data).status_code == 503
+    assert is_signed_in(client)
+    assert client.post("/login", data=data).status_code == 303
 
 
 def test_an_account_is_guessed_at_from_everywhere_together(

@@ -457,6 +457,32 @@ def test_another_thread_forgets_what_this_one_reads(
         assert enters(app)
 
 
+def test_a_code_that_somebody_made_up_starts_nothing_afresh(app: Flask, there: Provider) -> None:
+    assert enters(app)
+    there.callback["code"] = "evil"
+    assert attempt(app.test_client()).status_code == 400
+    mend(there)
+    assert enters(app)
+    assert (there.requests("discovery"), there.requests("keys")) == ([], [])
+
+
+def test_an_address_is_asked_for_whatever_another_thread_forgets(
+    app: Flask, there: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = app.extensions["oidc"]
+    there.claims["email"] = REMOVED  # so that the userinfo endpoint is asked
+    fetched = known.fetch_jwk_set
+
+    def meanwhile(**how: bool) -> object:
+        found = fetched(**how)
+        known.forget()
+        return found
+
+    monkeypatch.setattr(known, "fetch_jwk_set", meanwhile)
+    assert enters(app)
+    assert len(there.requests("userinfo")) == 1
+
+
 def test_another_application_has_a_provider_of_its_own(
     app: Flask, there: Provider, make_app: MakeApp
 ) -> None:

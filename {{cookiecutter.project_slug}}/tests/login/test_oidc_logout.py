@@ -646,6 +646,17 @@ def test_strangers_do_not_make_us_ask(
     assert attempt(app.test_client()).status_code == 303  # whoever signs in does not wait for that
 
 
+def test_the_provider_ends_as_many_sessions_as_it_likes(
+    there: Provider, here: FlaskClient, make_app: MakeApp
+) -> None:
+    app = make_app(RATELIMIT_DEFAULT="2 per minute")
+    for _ in range(5):
+        assert told(app.test_client(), there.logout_token(sub="nobody")).status_code == 200
+    again = there.logout_token(sub="nobody")
+    statuses = [told(app.test_client(), token).status_code for token in (again, again, "x", "x")]
+    assert statuses == [200, 400, 400, 429]  # neither a stranger nor one that is sent again
+
+
 ANYTHING: tuple[object, ...] = (
     *(None, True, 0, -1, 2**63, 10**400, 0.5, 1e308, float("nan"), float("inf")),
     *("", "\x00", "\ud800", "x" * 5_000, [], {}, [[]], [None], {"": ""}, {"x": [1]}, ["x"]),

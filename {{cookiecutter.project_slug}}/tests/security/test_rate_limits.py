@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from flask import session
+from flask import Config, session
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from itsdangerous import TimestampSigner
@@ -17,6 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from app import commands
 from app.problem import Refusal
+from app.security import rate_limits
 from app.security.rate_limits import ACCOUNT, FREE, _client_of, give_back, spend, strict
 from tests.conftest import MakeApp, api_token, csrf_token
 from tests.production import HOST, VARIABLES
@@ -340,11 +341,29 @@ def test_a_limit_that_limits_nothing_is_refused(make_app: MakeApp, name: str, li
 
 @pytest.mark.parametrize(
     ("uri", "problem"),
-    [("", "rate-limit-store-unknown"), ("mongodb://x", "rate-limit-store-unknown")],
+    [
+        ("", "rate-limit-store-unknown"),
+        ("memory", "rate-limit-store-unknown"),
+        ("mongodb://x", "rate-limit-store-unknown"),
+        ("REDIS://127.0.0.1", "rate-limit-store-unknown"),
+        ("redis://", "rate-limit-store-unreadable"),
+        ("redis://[::1", "rate-limit-store-unreadable"),
+        ("redis://127.0.0.1:0", "rate-limit-store-unreadable"),
+        ("redis://127.0.0.1:abc", "rate-limit-store-unreadable"),
+    ],
 )
 def test_a_store_that_cannot_be_used_is_refused(make_app: MakeApp, uri: str, problem: str) -> None:
-    with pytest.raises(Refusal, match=problem):
+    with pytest.raises(Refusal) as refusal:
         make_app(RATELIMIT_STORAGE_URI=uri)
+    assert [found.id for found in refusal.value.problems] == [problem]
+
+
+@pytest.mark.parametrize("password", ["p4/ss", "12#ss", "12?ss", "p[4ss"])
+def test_a_password_that_is_not_encoded_is_not_shown(make_app: MakeApp, password: str) -> None:
+    uri = {"RATELIMIT_STORAGE_URI": f"rediss://:{password}@10.0.0.5:6379"}
+    (found,) = rate_limits.problems(Config("", {**make_app().config, **uri}))
+    assert found.id == "rate-limit-store-unreadable"
+    assert not re.search("p4|12|ss@|p.4", f"{found}")
 
 
 @pytest.mark.parametrize(
