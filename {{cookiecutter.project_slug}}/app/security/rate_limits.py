@@ -122,11 +122,11 @@ def problems(config: Config) -> Iterator[Problem]:
                 f'A number per second, minute, hour or day: {name} = "5 per minute"',
             )
     uri = config["RATELIMIT_STORAGE_URI"]
-    scheme = uri.partition("://")[0] if "://" in uri else ""
-    if scheme != "memory" and scheme not in SERVERS:
+    scheme = next((known for known in SCHEMES if uri.startswith(f"{known}://")), None)
+    if not scheme:
         yield Problem(
             "rate-limit-store-unknown",
-            f"RATELIMIT_STORAGE_URI begins with {scheme!r}.",
+            "RATELIMIT_STORAGE_URI begins like no store that is known.",
             'One of memory://, redis://, rediss://, valkey://, valkeys://: "redis://10.0.0.5:6379"',
         )
     elif scheme in SERVERS and not _names_a_host(uri):

@@ -475,6 +475,17 @@ def test_what_was_no_guess_is_given_back(make_app: MakeApp) -> None:
     assert sent == [200] * 5 + [429]  # that anybody asked is not given back
 
 
+def test_all_of_it_is_given_back(make_app: MakeApp) -> None:
+    app = make_app(RATELIMIT_DEFAULT="1 per minute")
+
+    @app.get("/right")
+    def right() -> str:
+        give_back(all_of_it=True)
+        return "right"
+
+    assert statuses(app.test_client(), "/right", 3) == [200] * 3
+
+
 def test_what_was_not_spent_is_not_given_back(make_app: MakeApp) -> None:
     app = make_app(RATELIMIT_DEFAULT="1 per minute")
 
