@@ -27,7 +27,7 @@ PORT = r"(:(?!80\Z|443\Z)[1-9][0-9]{1,4})?"
 MOST_PORT = 65_535
 
 # app/config.py takes any setting with such a part for a secret.
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+PASSWORD = re.compile(r"://(?::|[^/@:\s]+:(?!\d+/))\S+@")
 
 # A replay file brings answers that nobody was offered.
 CHOICES: Mapping[str, tuple[str, ...]] = {
