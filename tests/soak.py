@@ -160,8 +160,8 @@ class Asked(NamedTuple):
     body: bytes
 
 
-def part(name: str, value: str, is_file: bool) -> bytes:
-    """Return a part of a multipart form, whose boundary is `b`."""
+def field(name: str, value: str, is_file: bool) -> bytes:
+    """Return a field of a multipart form, whose boundary is `b`."""
     named = f'form-data; name="{name}"' + "; filename=a" * is_file
     return f"--b\r\nContent-Disposition: {named}\r\n\r\n{value}\r\n".encode()
 
@@ -186,7 +186,7 @@ BODIES = st.one_of(
 )
 PARTS = st.dictionaries(st.sampled_from(FIELDS), st.tuples(WORDS, st.booleans()), max_size=5)
 MULTIPART = PARTS.map(
-    lambda parts: b"".join(part(name, *of) for name, of in parts.items()) + b"--b--\r\n"
+    lambda parts: b"".join(field(name, *of) for name, of in parts.items()) + b"--b--\r\n"
 )
 TYPED = (
     ("application/x-www-form-urlencoded", FORM),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -225,10 +226,12 @@ def test_an_existing_app_is_attacked_as_a_new_one_is(
     reader, port = Reader(shop, tmp_path, typed), free_port()
     reader.variables |= {**here, "PATH": reader.variables["PATH"], "APP_BIND": f"127.0.0.1:{port}"}
     healthy = f"http://127.0.0.1:{port}/healthz"
-    with reader.leaves(develop, f"--no-reload --port {port}", log=tmp_path / "log", url=healthy):
-        pass
-    with reader.leaves(serve, log=tmp_path / "log", url=healthy):
-        pass
+    for command, *more in ((develop, f"--no-reload --port {port}"), (serve,)):
+        with (
+            reader.leaves(command, *more, log=tmp_path / "log", url=healthy),
+            urlopen(healthy, timeout=10) as answer,
+        ):
+            assert json.load(answer) == {"status": "ok"}
     (passed,) = re.findall(r"^(\d+) passed in", said, re.MULTILINE)
     assert int(passed) > 500
     assert said_by("git", "-C", str(shop), "init", "-q", cwd=shop, env=here) == ""
