@@ -132,6 +132,7 @@ def bench(session: nox.Session) -> None:
     if not session.posargs:
         session.skip(f"name one of {', '.join(names)}: nox -s bench -- request")
     install_with_a_project(session, "test")
+    session.install("pip")  # fetches a peer
     name, *options = session.posargs
     path = {**CLEAN, "PYTHONPATH": str(Path(TEMPLATE).absolute())}
     path["TMPDIR"] = tempfile.gettempdir()  # elsewhere, git would say that it is in the checkout

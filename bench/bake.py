@@ -32,6 +32,21 @@ def empty(directory: Path, *hooks: str) -> str:
     return str(directory)
 
 
+def copied(template: str, directory: Path) -> str:
+    """Make a template of the same files that renders none of them; return where it is."""
+    measure.tracked(template, directory)
+    for hook in directory.glob("hooks/*_gen_project.py"):
+        hook.write_text("")
+    settings = directory / "cookiecutter.json"
+    questions = json.loads(settings.read_text())
+    # Every file, but no directory: cookiecutter would not look into it.
+    paths = (directory / "{{cookiecutter.project_slug}}").rglob("*")
+    ends = {path.suffix or path.name for path in paths if path.is_file()}
+    questions["_copy_without_render"] = sorted(f"*{end}" for end in ends)
+    settings.write_text(json.dumps(questions))
+    return str(directory)
+
+
 def peer(directory: Path) -> str | None:
     """Return where the peer's template is, or None if it cannot be had."""
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -63,6 +78,9 @@ def main() -> None:
             "empty": empty(root / "empty"),
             "empty, two empty hooks": empty(root / "hooks", "pre", "post"),
             PEER: peer(root / "peer"),
+            "the same files, none rendered, two empty hooks": copied(
+                chosen.template, root / "copied"
+            ),
             "this template": measure.tracked(chosen.template, root / "this"),
         }
         cases: dict[str, Callable[[], float]] = {}

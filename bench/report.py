@@ -41,8 +41,9 @@ def ratios(kept: Kept, when: str, what: str) -> dict[str, float]:
 
 
 def both(kept: Kept, what: str, name: str, how: str = ".2f") -> list[str]:
-    """Return the ratio before and after, as the cells of a line."""
-    return [format(ratios(kept, when, what)[name], how) for when in ("before", "after")]
+    """Return the ratio before and after, as the cells of a line; what was not found is a dash."""
+    found = (ratios(kept, when, what).get(name) for when in ("before", "after"))
+    return ["-" if value is None else format(value, how) for value in found]
 
 
 def layers(kept: Kept) -> str:
@@ -89,7 +90,8 @@ def starts(kept: Kept) -> str:
             ("start, CPU", goals),
             ("start, memory", memory),
         )
-        for name in ("no accounts", "no accounts, Redis", "accounts")
+        for name in kept["after"][what]
+        if name != "bare Flask"
     ]
     return table(["start to the first answer", "before", "after", "budget", "reach for"], rows)
 

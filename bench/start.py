@@ -37,6 +37,31 @@ from flask import Flask, jsonify
 app = Flask("app")
 app.add_url_rule("/api/ping", view_func=lambda: jsonify(message="pong"))
 """
+# The same libraries as people wire them by hand, without anything of ours.
+TYPICAL = """
+import os
+sys.modules["valkey"] = None
+from dotenv import load_dotenv
+from flask import Flask, jsonify
+from flask_cors import CORS
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_talisman import Talisman
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.middleware.proxy_fix import ProxyFix
+load_dotenv()
+app = Flask("app")
+app.config["SECRET_KEY"] = "2f" * 20
+app.wsgi_app = ProxyFix(app.wsgi_app)
+CSRFProtect(app)
+CORS(app, resources={"/api/*": {"origins": "https://www.example.com"}})
+limits = ["120 per minute", "1000 per hour"]
+store = os.environ.get("STORE", "memory://")
+Limiter(get_remote_address, app=app, default_limits=limits, storage_uri=store, headers_enabled=True)
+policy = {"default-src": "'self'"}
+Talisman(app, content_security_policy=policy, content_security_policy_nonce_in=["script-src"])
+app.add_url_rule("/api/ping", view_func=lambda: jsonify(message="pong"))
+"""
 # A project installs one of the two libraries; this environment may have both.
 PROJECT = 'sys.modules["valkey"] = None; from app import create_app; app = create_app()'
 
@@ -75,7 +100,12 @@ def main() -> None:
         variables = {"SECRET_KEY": KEY, "APP_SECRET_KEY_SOURCE": "environment", **GIVEN}
         variables["DATABASE_URL"] = f"sqlite:///{directory}/app.sqlite3"
         cases: dict[str, partial[float]] = {
-            "bare Flask": partial(run, "bare Flask", Path(directory), BARE, {})
+            name: partial(run, name, Path(directory), build, given)
+            for name, build, given in (
+                ("bare Flask", BARE, dict[str, str]()),
+                ("the libraries alone", TYPICAL, {}),
+                ("the libraries alone, Redis", TYPICAL, {"STORE": redis_url}),
+            )
         }
         for name, answers in {
             "no accounts": {"login": "none"},

@@ -60,6 +60,7 @@ OIDC = (
     "app/login/oidc_http.py",
     "app/templates/login/again.html",
     "app/templates/login/provider_link.html",
+    "docs/postman/provider.json",
     "docs/providers.md",
     "tests/live/certified.py",
     "tests/live/provider.mjs",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from flask import Config, Flask, Response, abort, current_app, request
 
@@ -59,4 +59,4 @@ def security_txt() -> Response:
 
 def _expires(config: Config) -> datetime:
     """Return the first moment of the day (UTC); raise ValueError if the setting is none."""
-    return datetime.strptime(config["SECURITY_TXT_EXPIRES"], "%Y-%m-%d").replace(tzinfo=UTC)
+    return datetime.combine(date.fromisoformat(config["SECURITY_TXT_EXPIRES"]), time(tzinfo=UTC))

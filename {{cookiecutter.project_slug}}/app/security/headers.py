@@ -79,24 +79,29 @@ HASHED = re.compile(r"\.[0-9a-f]{8,64}\.")  # style.3f9a2c1b.css
 A_YEAR_S = 31_536_000
 
 
+class PagePolicy(Talisman):  # type: ignore[misc]  # Flask-Talisman has no types
+    """Talisman, for the nonce and the policy of pages; what else it would send is the floor's."""
+
+    def _force_https(self) -> None:
+        """Redirect nothing: https.py does, and not a POST, which would be lost."""
+
+    def _set_response_headers(self, response: Response) -> Response:
+        if response.mimetype == PAGE:
+            self._set_content_security_policy_headers(response.headers, self._get_local_options())
+        return response
+
+
 def init_app(app: Flask) -> None:
-    """Install Talisman for pages, a tighter policy for the rest, and the floor under both."""
+    """Install Talisman for pages, and the floor of every answer."""
     production = not app.config["DEBUG"]
     page_policy = _page_policy(app.config["CSP_EXTRA"], production)
     app.wsgi_app = _floor(app, page_policy)  # type: ignore[assignment,method-assign]
-    app.after_request(_leave_data_to_the_floor)  # registered first, therefore run after Talisman's
-    Talisman(  # one object per app: a shared one keeps Secure for the last app alone
+    app.after_request(_let_be_kept)
+    PagePolicy(  # one object per app: a shared one has the last app's policy for all
         app,
-        force_https=False,  # https.py does it: a redirected POST is a lost POST
-        session_cookie_secure=False,  # sessions.py does it, before the first request
         content_security_policy=_in_few(page_policy),
         content_security_policy_nonce_in=[NONCE_IN],
-        referrer_policy=FIXED["Referrer-Policy"],
-        # What is the same for every answer is the floor's: it would be looked at twice.
-        frame_options=None,
-        permissions_policy=None,
-        strict_transport_security=False,
-        x_content_type_options=False,
+        x_content_type_options=False,  # the floor sends it
     )
 
 
@@ -178,10 +183,8 @@ def _transport(config: Mapping[str, Any]) -> str:
     return f"max-age={HSTS_MAX_AGE_S}{subdomains}"
 
 
-def _leave_data_to_the_floor(response: Response) -> Response:
-    """Keep Talisman's policy for pages alone; let a file with a hash in its name be kept."""
-    if response.mimetype != PAGE:
-        del response.headers["Content-Security-Policy"]
+def _let_be_kept(response: Response) -> Response:
+    """Let a browser keep a file with a hash in its name: what it holds is always the same."""
     if request.endpoint == "static" and response.status_code == 200 and HASHED.search(request.path):
         response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
     return response
