@@ -1,5 +1,6 @@
 """The collections of docs/postman/, as Postman runs them: newman calls, and sees each refusal."""
 
+import importlib
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from app import config
 from tests.live import stack as production
 from tests.live.stack import Stack
-from tests.production import FRONT_END
+from tests.production import ASKED, FRONT_END
 
 DIRECTORY = config.ROOT / "docs" / "postman"
 ENVIRONMENT = DIRECTORY / "environment.json"
@@ -43,9 +44,11 @@ def fresh() -> Iterator[Stack]:
     """Yield a stack of our own: newman has but one address, whose limits nobody else spends."""
     pytest.importorskip("gunicorn", reason="gunicorn does not exist on Windows")
     users = [(EMAIL, PASSWORD)] if "LOGIN_REGISTER" in config.SETTINGS else []
+    if ASKED:
+        importlib.import_module("tests.login.by_oidc").provider()  # which asks nobody who they are
     try:
         newman()
-        with production.running(None, None, users, **EXPECTED) as running:
+        with production.running(None, None, users, **EXPECTED, **ASKED) as running:
             yield running
     except production.Missing as missing:
         pytest.skip(str(missing))
