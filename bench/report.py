@@ -6,6 +6,7 @@ nox -s bench -- report
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import measure
 
@@ -46,11 +47,14 @@ def both(kept: Kept, what: str, name: str, how: str = ".2f") -> list[str]:
     return ["-" if value is None else format(value, how) for value in found]
 
 
-def layers(kept: Kept) -> str:
-    """Return what each layer costs on top of those before it."""
+def layers(kept: Kept, how: str = "") -> str:
+    """Return what each layer costs on top of those before it, in process or as `how` says."""
     titles = ["with"] + [f"{kind}, {when}" for kind in KINDS for when in ("before", "after")]
     names = kept["after"][KINDS[0]]
-    rows = ([name, *(cell for kind in KINDS for cell in both(kept, kind, name))] for name in names)
+    rows = (
+        [name, *(cell for kind in KINDS for cell in both(kept, f"{kind}{how}", name))]
+        for name in names
+    )
     return table(titles, rows)
 
 
@@ -63,10 +67,10 @@ def requests(kept: Kept) -> str:
         goal = [BUDGETS[kind], reach[kind]]
         rows.append([f"{kind}, instructions", *both(kept, f"{kind}, instructions", whole), *goal])
         rows.append([f"{kind}, CPU time", *both(kept, kind, whole), *goal])
-    project = "the project"
-    rate, cost = "gunicorn, requests a second", "gunicorn, CPU of a request"
-    rows.append([rate, *both(kept, rate, project), 0.65, 0.75])
-    rows.append([cost, *both(kept, cost, project), "", ""])
+        wire = f"{kind}, gunicorn"
+        rows.append([f"{kind}, CPU time of gunicorn's worker", *both(kept, wire, whole), "", ""])
+    rate = "gunicorn, requests a second"
+    rows.append([rate, *both(kept, rate, "the project"), 0.65, 0.75])
     for kind in ("JSON GET", "POST"):
         asked = [kept[when]["questions to Valkey"][kind] for when in ("before", "after")]
         rows.append([f"{kind}, questions to Valkey", *asked, 1, 1])
@@ -165,6 +169,7 @@ def plot(kept: Kept) -> str:
 TABLES: dict[str, Callable[[Kept], str]] = {
     "requests": requests,
     "layers": layers,
+    "layers through gunicorn": partial(layers, how=", gunicorn"),
     "starts": starts,
     "bakes": bakes,
     "suites": suites,

@@ -3,8 +3,8 @@
 nox -s bench -- request
 nox -s bench -- request --instructions    all protections, by valgrind: some minutes more
 
-In process, through the WSGI interface, each layer on top of those before it, in the order of
-CONTROLS; then through gunicorn, and what a request asks Valkey and the database.
+Each layer on top of those before it, in the order of CONTROLS: in process, through the WSGI
+interface, and through gunicorn; then what a request asks Valkey and the database.
 """
 
 import io
@@ -17,11 +17,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 import measure
 from app import checks, create_app, errors, health, request_id, security
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 ROUNDS, REQUESTS = 21, 150
+WIRE_ROUNDS, WIRE_REQUESTS = 7, 300
 GUNICORN_ROUNDS, GUNICORN_S, CLIENTS = 9, 2, 4
 FEW, MANY = 50, 250  # requests whose instructions are compared
 OFTEN = "1000000 per minute"  # a limit that counts like any other and refuses nobody here
@@ -50,7 +52,8 @@ OVERRIDES: Mapping[str, object] = {
     "RATELIMIT_DEFAULT": OFTEN,
     "RATELIMIT_STRICT": OFTEN,
 }
-KINDS = ("JSON GET", "HTML GET", "POST")
+STATUS = {"JSON GET": "200", "HTML GET": "200", "POST": "303"}
+KINDS = tuple(STATUS)
 CONTROLS: tuple[Any, ...] = security.CONTROLS
 LAYERS = [control.__name__.rpartition(".")[2] for control in CONTROLS]
 BARE, WHOLE = "bare Flask", "request_id, errors, health"
@@ -101,27 +104,41 @@ def application(layers: int) -> Flask:
     return app
 
 
-def sent(app: Flask, kind: str) -> tuple["WSGIEnvironment", bytes]:
-    """Return a request as a proxy hands it on; the cookie holds the same for every application."""
+class Sent(NamedTuple):
+    """A request as a proxy hands it on."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def environ(self) -> "WSGIEnvironment":
+        """Return it as a server hands it to an application, without the body."""
+        headers = Headers(dict(self.headers))
+        builder = EnvironBuilder(self.path, method=self.method, headers=headers)
+        return {**builder.get_environ(), "CONTENT_LENGTH": str(len(self.body))}
+
+
+def sent(app: Flask, kind: str) -> Sent:
+    """Return a request; the cookie holds the same for every application."""
     secret = "5f" * 20
     headers = {**PROXIED, "Accept": "*/*", "Accept-Encoding": "gzip", "Accept-Language": "en"}
     headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
-    data = None
-    if kind != "JSON GET":
-        interface: Any = app.session_interface
-        cookie = interface.get_signing_serializer(app).dumps({"csrf_token": secret})
-        headers["Cookie"] = f"{app.config['SESSION_COOKIE_NAME']}={cookie}"
-    if kind == "POST":
-        headers["Origin"] = ORIGIN
-        token = URLSafeTimedSerializer(KEY, salt="wtf-csrf-token").dumps(secret)
-        data = {"message": "Good morning", "csrf_token": token}
-    method, path = ("POST" if data else "GET"), ("/api/ping" if kind[0] == "J" else "/measured")
-    environ = EnvironBuilder(path, method=method, headers=Headers(headers), data=data).get_environ()
-    return environ, environ["wsgi.input"].read()
+    if kind == "JSON GET":
+        return Sent("GET", "/api/ping", headers, b"")
+    interface: Any = app.session_interface
+    cookie = interface.get_signing_serializer(app).dumps({"csrf_token": secret})
+    headers["Cookie"] = f"{app.config['SESSION_COOKIE_NAME']}={cookie}"
+    if kind == "HTML GET":
+        return Sent("GET", "/measured", headers, b"")
+    token = URLSafeTimedSerializer(KEY, salt="wtf-csrf-token").dumps(secret)
+    headers |= {"Origin": ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    form = urlencode({"message": "Good morning", "csrf_token": token})
+    return Sent("POST", "/measured", headers, form.encode())
 
 
 def answered(app: Flask, environ: "WSGIEnvironment", body: bytes) -> str:
-    """Send a request, read its answer to the end, return the status."""
+    """Send a request in process, read its answer to the end, return the status."""
     told: list[str] = []
 
     def start(status: str, *_: object) -> Callable[[bytes], object]:
@@ -134,24 +151,31 @@ def answered(app: Flask, environ: "WSGIEnvironment", body: bytes) -> str:
     return told[0][:3]
 
 
-def cost_us(app: Flask, environ: "WSGIEnvironment", body: bytes) -> float:
+def cost_us(app: Flask, asked: Sent) -> float:
     """Return the CPU time of a request, in microseconds."""
+    environ = asked.environ()
     begun = time.process_time()
     for _ in range(REQUESTS):
-        answered(app, environ, body)
+        answered(app, environ, asked.body)
     return (time.process_time() - begun) / REQUESTS * 1e6
+
+
+def applications() -> dict[str, Flask]:
+    """Return an application with each number of layers, by the name of the last."""
+    return {name: application(count) for count, name in enumerate([BARE, *LAYERS, WHOLE])}
 
 
 def in_process() -> measure.Results:
     """Return the CPU time of each kind of request through each number of layers."""
-    apps = {name: application(count) for count, name in enumerate([BARE, *LAYERS, WHOLE])}
+    apps = applications()
     found = {}
     for kind in KINDS:
         cases = {}
         for name, app in apps.items():
-            status = answered(app, *sent(app, kind))
-            assert status == ("303" if kind == "POST" else "200"), (name, status)  # noqa: S101
-            cases[name] = partial(cost_us, app, *sent(app, kind))
+            asked = sent(app, kind)
+            status = answered(app, asked.environ(), asked.body)
+            assert status == STATUS[kind], (name, status)  # noqa: S101
+            cases[name] = partial(cost_us, app, asked)
         found[kind] = measure.interleaved(cases, ROUNDS)
     return found
 
@@ -196,14 +220,52 @@ def served(directory: Path, *words: str, **variables: str) -> Iterator[tuple[int
         server.wait(measure.LONG_S)
 
 
+def alone(layers: int) -> AbstractContextManager[tuple[int, int]]:
+    """Serve an application with so many of the protections."""
+    here = f"{Path(__file__).parent}{os.pathsep}{os.environ['PYTHONPATH']}"
+    # What runs in the unbaked template leaves no bytecode there.
+    leaves = {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"}
+    return served(Path(tempfile.gettempdir()), f"request:application({layers})", **leaves)
+
+
 def cpu_s(process: int) -> float:
-    """Return the CPU time that a process has had."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the CPU time that the threads of a process have had."""
+    times = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in times) / 1e9
 
 
-def asked(port: int) -> int:
-    """Let four clients ask for JSON for two seconds; return how many answers they got."""
+def cost_on_the_wire_us(asked: Sent, status: str, port: int, worker: int) -> float:
+    """Return the CPU time that a worker needs for a request, in microseconds."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=measure.LONG_S)
+    before = cpu_s(worker)
+    for _ in range(WIRE_REQUESTS):
+        connection.request(asked.method, asked.path, asked.body or None, dict(asked.headers))
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == int(status)  # noqa: S101
+    connection.close()
+    return (cpu_s(worker) - before) / WIRE_REQUESTS * 1e6
+
+
+def layers_through_gunicorn() -> measure.Results:
+    """Return a worker's CPU time of each kind of request through each number of layers."""
+    found = {}
+    with ExitStack() as running:
+        places = {
+            name: running.enter_context(alone(count))
+            for count, name in enumerate([BARE, *LAYERS, WHOLE])
+        }
+        for kind in KINDS:
+            cases = {
+                name: partial(cost_on_the_wire_us, sent(app, kind), STATUS[kind], *places[name])
+                for name, app in applications().items()
+            }
+            found[f"{kind}, gunicorn"] = measure.interleaved(cases, WIRE_ROUNDS)
+    return found
+
+
+def rate(port: int, _worker: int) -> float:
+    """Let four clients ask for JSON for two seconds; return how many answers they got in one."""
     answers = [0] * CLIENTS
     end = time.monotonic() + GUNICORN_S
 
@@ -220,32 +282,20 @@ def asked(port: int) -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(answers)
+    return sum(answers) / GUNICORN_S
 
 
 def through_gunicorn(template: str) -> measure.Results:
-    """Return requests a second and the worker's CPU time of one, of both, interleaved."""
-    spent: dict[str, list[float]] = {BARE: [0, 0], "the project": [0, 0]}
-
-    def run(name: str, port: int, worker: int) -> float:
-        before = cpu_s(worker)
-        answers = asked(port)
-        spent[name][0] += cpu_s(worker) - before
-        spent[name][1] += answers
-        return answers / GUNICORN_S
-
+    """Return requests a second of a project and of bare Flask, interleaved."""
     with ExitStack() as running:
         project = running.enter_context(measure.baked(template, login="none"))
-        here = f"{Path(__file__).parent}{os.pathsep}{os.environ['PYTHONPATH']}"
-        # What runs in the unbaked template leaves no bytecode there.
-        leaves = {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"}
-        bare = served(Path(tempfile.gettempdir()), "request:application(0)", **leaves)
         whole = served(project, PYTHONPATH=str(project))
-        places = {BARE: running.enter_context(bare), "the project": running.enter_context(whole)}
-        cases = {name: partial(run, name, *place) for name, place in places.items()}
-        rates = measure.interleaved(cases, GUNICORN_ROUNDS)
-    costs = {name: cpu / answers * 1e6 for name, (cpu, answers) in spent.items()}
-    return {"gunicorn, requests a second": rates, "gunicorn, CPU of a request": costs}
+        places = {
+            BARE: running.enter_context(alone(0)),
+            "the project": running.enter_context(whole),
+        }
+        cases = {name: partial(rate, *place) for name, place in places.items()}
+        return {"gunicorn, requests a second": measure.interleaved(cases, GUNICORN_ROUNDS)}
 
 
 def questions() -> measure.Results:
@@ -257,9 +307,10 @@ def questions() -> measure.Results:
         app.jinja_loader = DictLoader({"measured.html": PAGE})
         server: Any = Redis.from_url(uri)
         for kind in KINDS:
-            answered(app, *sent(app, kind))  # connects, and sends the script
+            asked = sent(app, kind)
+            answered(app, asked.environ(), asked.body)  # connects, and sends the script
             before = server.info("stats")["total_reads_processed"]
-            answered(app, *sent(app, kind))
+            answered(app, asked.environ(), asked.body)
             found[kind] = server.info("stats")["total_reads_processed"] - before - 1
     return {"questions to Valkey": found}
 
@@ -303,8 +354,9 @@ def main() -> None:
         layers, requests = map(int, numbers.split(","))
         app = application(layers)
         asked = sent(app, kind)
+        environ = asked.environ()
         for _ in range(requests):
-            answered(app, *asked)
+            answered(app, environ, asked.body)
         return
     if chosen.instructions:
         found = {
@@ -316,7 +368,7 @@ def main() -> None:
         }
     else:
         with database():
-            found = {**in_process(), **questions(), **statements()}
+            found = {**in_process(), **questions(), **statements(), **layers_through_gunicorn()}
         found |= through_gunicorn(chosen.template)
     measure.keep(chosen.keep, found)
     for what, values in found.items():

@@ -22,6 +22,7 @@ CONF = "deploy/nginx.conf"
 PROTO = "proxy_set_header X-Forwarded-Proto $scheme;"
 HOST = "proxy_set_header Host $http_host;"
 KEPT = 'map $http_x_forwarded_{0} $kept {{ "" ${1}; default $http_x_forwarded_{0}; }}\n'
+MAPS = "    # -- Who is asking\n"  # after what holds for every map
 REDIRECT = "http2 on; if ($scheme = http) { return 301 https://$host$request_uri; }"
 # What `flask check --url` shows, by a client whose allowance the tests below do not spend.
 LOOK = """
@@ -66,7 +67,7 @@ WRONG = (
     hops("hops-wrong", "caddy", 2),
     hops("hops-too-many", "load-balancer", 2),
     hops("hops-wrong", "cdn-nginx", 1),
-    hops("hops-too-many", "cdn-nginx", 3),
+    hops("hops-wrong", "cdn-nginx", 3),
     hops("hops-too-many", "none", 1),
     Wrong("hops-too-many", edit=("-For $remote_addr;", "-For $http_x_forwarded_for;")),
     Wrong("scheme-lost", edit=(PROTO, "")),
@@ -146,7 +147,7 @@ def make_wrong(project: Path, wrong: Wrong) -> None:
     assert text.count(old) == 1
     if "$kept" in new:
         kind = ("proto", "scheme") if "Proto" in old else ("host", "http_host")
-        text = text.replace("http {\n", f"http {{\n{KEPT.format(*kind)}")
+        text = text.replace(MAPS, KEPT.format(*kind) + MAPS)
     conf.write_text(text.replace(old, new))
 
 
