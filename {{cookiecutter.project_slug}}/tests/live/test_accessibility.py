@@ -246,28 +246,29 @@ def test_a_person_writes_to_us_by_keyboard_alone(page: "Page") -> None:
     assert page.get_by_role("status").inner_text().startswith("Thank you, Ada.")
 
 
-@pytest.mark.skipif(not HAS_LOGIN, reason="nobody signs in here")
-def test_a_person_signs_in_ends_a_session_and_signs_out_by_keyboard_alone(
-    visits: Visits, page: "Page"
-) -> None:
-    visits.forget_limits()
-    visits.somebody()
-    page.goto(ORIGIN)
-    tab_to(page, page.get_by_role("link", name="Sign in"))
-    sends(page, "Enter")
-    if "LOGIN_REGISTER" in config.SETTINGS:
-        login = importlib.import_module("tests.login.by_password")
-        tab_to(page, page.get_by_label("Email address"))
-        page.keyboard.type(login.EMAIL)
-        tab_to(page, page.get_by_label("Password"))
-        page.keyboard.type(login.PASSWORD)
+if HAS_LOGIN:
+
+    def test_a_person_signs_in_ends_a_session_and_signs_out_by_keyboard_alone(
+        visits: Visits, page: "Page"
+    ) -> None:
+        visits.forget_limits()
+        visits.somebody()
+        page.goto(ORIGIN)
+        tab_to(page, page.get_by_role("link", name="Sign in"))
         sends(page, "Enter")
-    page.wait_for_url(f"{ORIGIN}/account")
-    before = page.get_by_role("listitem").count()
-    tab_to(page, page.get_by_role("button", name="End this session").last)
-    sends(page, "Space")
-    assert page.get_by_role("status").inner_text() == "That session has ended."
-    assert page.get_by_role("listitem").count() == before - 1
-    tab_to(page, page.get_by_role("button", name="Sign out"))
-    sends(page, "Enter")
-    assert page.get_by_role("heading", level=1).inner_text() == "You are signed out"
+        if "LOGIN_REGISTER" in config.SETTINGS:
+            login = importlib.import_module("tests.login.by_password")
+            tab_to(page, page.get_by_label("Email address"))
+            page.keyboard.type(login.EMAIL)
+            tab_to(page, page.get_by_label("Password"))
+            page.keyboard.type(login.PASSWORD)
+            sends(page, "Enter")
+        page.wait_for_url(f"{ORIGIN}/account")
+        before = page.get_by_role("listitem").count()
+        tab_to(page, page.get_by_role("button", name="End this session").last)
+        sends(page, "Space")
+        assert page.get_by_role("status").inner_text() == "That session has ended."
+        assert page.get_by_role("listitem").count() == before - 1
+        tab_to(page, page.get_by_role("button", name="Sign out"))
+        sends(page, "Enter")
+        assert page.get_by_role("heading", level=1).inner_text() == "You are signed out"
