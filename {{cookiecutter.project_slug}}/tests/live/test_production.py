@@ -163,6 +163,17 @@ def test_a_refusal_arrives_while_the_body_is_still_sent(stack: Stack) -> None:
         assert set(clients.map(refused, itertools.islice(CLIENT, 80))) == {405}
 
 
+@pytest.mark.behind("caddy")
+def test_caddy_asks_nobody_about_a_body_that_is_too_large(stack: Stack) -> None:
+    def refused(source: str) -> tuple[int, bool]:
+        body = b"x" * 1_100_000  # asked, the application answers sooner than this is sent
+        answer = stack.deployment.ask("POST", "/contact", (), body, source=source)
+        return answer.status, "-" in answer.get("X-Request-ID")  # an id of Caddy's own
+
+    with ThreadPoolExecutor(4) as clients:
+        assert set(clients.map(refused, itertools.islice(CLIENT, 80))) == {(413, True)}
+
+
 def test_static_files_are_served_by_the_proxy(stack: Stack) -> None:
     ours = ("style.css", "icon.svg")
     for name, kind in zip(ours, ("text/css", "image/svg+xml"), strict=True):
