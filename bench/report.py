@@ -42,9 +42,8 @@ def ratios(kept: Kept, when: str, what: str) -> dict[str, float]:
 
 
 def both(kept: Kept, what: str, name: str, how: str = ".2f") -> list[str]:
-    """Return the ratio before and after, as the cells of a line; what was not found is a dash."""
-    found = (ratios(kept, when, what).get(name) for when in ("before", "after"))
-    return ["-" if value is None else format(value, how) for value in found]
+    """Return the ratio before and after, as the cells of a line."""
+    return [format(ratios(kept, when, what)[name], how) for when in ("before", "after")]
 
 
 def layers(kept: Kept, how: str = "") -> str:

@@ -250,15 +250,13 @@ def cost_on_the_wire_us(asked: Sent, status: str, port: int, worker: int) -> flo
 def layers_through_gunicorn() -> measure.Results:
     """Return a worker's CPU time of each kind of request through each number of layers."""
     found = {}
+    apps = applications()
     with ExitStack() as running:
-        places = {
-            name: running.enter_context(alone(count))
-            for count, name in enumerate([BARE, *LAYERS, WHOLE])
-        }
+        places = {name: running.enter_context(alone(layers)) for layers, name in enumerate(apps)}
         for kind in KINDS:
             cases = {
                 name: partial(cost_on_the_wire_us, sent(app, kind), STATUS[kind], *places[name])
-                for name, app in applications().items()
+                for name, app in apps.items()
             }
             found[f"{kind}, gunicorn"] = measure.interleaved(cases, WIRE_ROUNDS)
     return found

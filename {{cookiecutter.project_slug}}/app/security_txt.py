@@ -59,4 +59,8 @@ def security_txt() -> Response:
 
 def _expires(config: Config) -> datetime:
     """Return the first moment of the day (UTC); raise ValueError if the setting is none."""
-    return datetime.combine(date.fromisoformat(config["SECURITY_TXT_EXPIRES"]), time(tzinfo=UTC))
+    text = config["SECURITY_TXT_EXPIRES"]
+    day = date.fromisoformat(text)
+    if text != day.isoformat():  # 20270131 and 2027-W04-7 are days of ISO 8601, too
+        raise ValueError(text)
+    return datetime.combine(day, time(tzinfo=UTC))

@@ -118,7 +118,7 @@ def test_a_contact_that_nobody_can_use_is_refused(make_app: MakeApp, contact: st
         make_app(SECURITY_CONTACT=contact)
 
 
-@pytest.mark.parametrize("day", ["", "soon", "2027-02-30", "31.12.2027"])
+@pytest.mark.parametrize("day", ["", "soon", "2027-02-30", "31.12.2027", "20990131"])
 def test_a_day_that_is_none_is_refused(make_app: MakeApp, day: str) -> None:
     with pytest.raises(Refusal, match="security-txt-expires"):
         make_app(SECURITY_TXT_EXPIRES=day)
