@@ -47,6 +47,15 @@ def copied(template: str, directory: Path) -> str:
     return str(directory)
 
 
+def emptied(template: str, directory: Path) -> str:
+    """Make a template of one file with the same questions and hooks; return where it is."""
+    measure.tracked(template, directory)
+    for path in (directory / "{{cookiecutter.project_slug}}").rglob("*"):
+        if path.is_file() and path.name != "env_file.py":  # which the hook runs
+            path.unlink()
+    return str(directory)
+
+
 def peer(directory: Path) -> str | None:
     """Return where the peer's template is, or None if it cannot be had."""
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -78,6 +87,7 @@ def main() -> None:
             "empty": empty(root / "empty"),
             "empty, two empty hooks": empty(root / "hooks", "pre", "post"),
             PEER: peer(root / "peer"),
+            "one file, the same hooks": emptied(chosen.template, root / "emptied"),
             "the same files, none rendered, two empty hooks": copied(
                 chosen.template, root / "copied"
             ),
